@@ -1,0 +1,43 @@
+// Package chunk names chunks and recipes and finds content-defined cut points; each cut profile is a frozen pure function.
+//
+// Everything here is a plain value or a pure function of its arguments: no I/O,
+// no goroutines, no state. The keyspace, the client and the chunk store share
+// these types, so that none of them needs the others.
+//
+// # Profiles
+//
+// A [Profile] is part of the durable format of a bucket. Two nodes that cut the
+// same bytes with the same profile find the same chunks, today and in ten years;
+// a profile may therefore never be changed, only joined by another one.
+//
+// # Recipe format
+//
+// All integers are minimal unsigned LEB128 varints unless a width is given;
+// fixed-width integers are little-endian.
+//
+//	+---------+------+---------+-------+-----------------+------+----------------------+--------+
+//	| version | size | NarHash | packs | packs x         | runs | runs x               | served |
+//	| 1 B (1) |      | 32 B    |       | epoch, rand 8 B |      | pack, ~first, count  |        |
+//	+---------+------+---------+-------+-----------------+------+----------------------+--------+
+//
+// pack is a position in the pack table before it, whose packs stand in the order
+// of their first use. ~first is the zigzag difference to the chunk after the
+// last run in the same pack (to chunk 0 for the first), so that a NAR pushed at
+// once costs one byte there. served is
+//
+//	+---------+------+----------+--------------------+------------+----------+
+//	| encoder | size | segments | segments x         | known      | FileHash |
+//	| 1 B     |      |          | compressed length  | 1 B (0, 1) | 32 B, 0  |
+//	+---------+------+----------+--------------------+------------+----------+
+//
+// # Layout format
+//
+//	+---------+-------+---------+-------+--------+-----------------------------+-----------+
+//	| version | epoch | rand    | bytes | frames | frames x                    | sizes x   |
+//	| 1 B (1) |       | 8 B     |       |        | gap, size, CRC-32C, chunks  | plain len |
+//	+---------+-------+---------+-------+--------+-----------------------------+-----------+
+//
+// gap is the distance from the end of the frame before (zero: they lie back to
+// back), the checksum has 4 bytes, and there are as many sizes as the frames
+// have chunks together.
+package chunk
