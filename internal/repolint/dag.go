@@ -1,0 +1,81 @@
+package repolint
+
+// Allowed returns, for each package by its folder, the packages of ours that it
+// may import outside its tests. Every arrow points to a lower level, so there can
+// be no cycle; the picture is in DESIGN.md.
+func Allowed() map[string][]string {
+	// Everything from level 0 to 4 but the client's side: what a node may assemble.
+	server := []string{
+		"nix", "nix/nar", "blob", "blob/chunk", "blob/pack", "blob/chunkstore",
+		"blob/s3blob", "blob/fileblob", "blob/memblob", "wal", "index", "index/keyspace",
+		"httpapi", "httpapi/wire", "internal/auth", "internal/catalog",
+		"internal/config", "internal/telemetry",
+	}
+	return map[string][]string{
+		"cmd/celler": {"internal/node", "client", "internal/ui", "internal/config", "internal/telemetry"},
+
+		"internal/node": server,
+
+		"httpapi": {"internal/catalog", "internal/auth", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
+
+		"internal/catalog": {"wal", "index", "index/keyspace", "blob/chunk", "nix"},
+		"client":           {"httpapi/wire", "internal/nixstore", "nix/nar", "blob/chunk", "nix"},
+
+		"index":             {"wal", "index/keyspace", "blob"},
+		"blob/chunkstore":   {"blob", "blob/pack", "blob/chunk"},
+		"internal/nixstore": {"nix/nar", "nix"},
+
+		"wal":            {"blob"},
+		"index/keyspace": {"blob/chunk", "nix"},
+		"httpapi/wire":   {"blob/chunk", "nix"},
+		"blob/pack":      {"blob", "blob/chunk"},
+		"blob/s3blob":    {"blob"},
+		"blob/fileblob":  {"blob"},
+		"blob/memblob":   {"blob"},
+		"nix/nar":        {"nix"},
+		"internal/auth":  {"nix"},
+
+		"nix":                nil,
+		"blob":               nil,
+		"blob/chunk":         nil,
+		"internal/ui":        nil,
+		"internal/telemetry": nil,
+		"internal/config":    nil,
+		"internal/repolint":  nil,
+
+		// For tests only: each imports its subject and what that may import.
+		"nix/nixtest":   {"nix", "nix/nar"},
+		"blob/blobtest": {"blob", "blob/memblob"},
+		"wal/waltest":   {"wal", "blob", "blob/memblob", "blob/blobtest"},
+		"internal/sim":  {"wal", "wal/waltest", "index", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
+	}
+}
+
+// testOnly are the packages that nothing but tests and each other may import.
+func testOnly() []string {
+	return []string{"nix/nixtest", "blob/blobtest", "wal/waltest", "internal/sim"}
+}
+
+// stdOnly are the packages that import the standard library and nothing else:
+// they are the floor, and useful to strangers because of it.
+func stdOnly() []string {
+	return []string{"nix", "nix/nar", "blob", "blob/chunk", "httpapi/wire"}
+}
+
+// heavy says which packages may import a heavy dependency directly (owners), and
+// which must not even reach it (never).
+func heavy() []heavyDep {
+	return []heavyDep{
+		{path: "github.com/aws/", owners: []string{"blob/s3blob"}, never: []string{"client", "wal", "index", "httpapi"}},
+		{path: "github.com/cockroachdb/pebble", owners: []string{"index", "internal/sim"}, never: []string{"client", "wal", "blob/chunkstore"}},
+		{path: "go.opentelemetry.io/otel/sdk", owners: []string{"internal/telemetry", "internal/node"}, never: []string{"client", "httpapi", "wal", "index"}},
+		{path: "google.golang.org/grpc", owners: nil, never: []string{"client", "httpapi", "wal", "index"}},
+		{path: "github.com/alecthomas/kong", owners: []string{"cmd/celler", "internal/config"}, never: []string{"client", "httpapi"}},
+	}
+}
+
+type heavyDep struct {
+	path   string   // import path prefix
+	owners []string // may import it directly
+	never  []string // must not link it at all
+}
