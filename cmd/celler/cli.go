@@ -1,0 +1,72 @@
+package main
+
+import (
+	"io"
+	"time"
+
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/ui"
+)
+
+// cli is the command line: each field is a verb, and its struct is the verb's manual.
+type cli struct {
+	Serve      serveCmd      `cmd:"" group:"server" help:"Run the cache server."`
+	Init       initCmd       `cmd:"" group:"server" help:"Found an empty bucket and choose what can never be changed later."`
+	Push       pushCmd       `cmd:"" group:"daily" help:"Push store paths and all they refer to into a cache."`
+	Use        useCmd        `cmd:"" group:"daily" help:"Make Nix on this machine substitute from a cache."`
+	Login      loginCmd      `cmd:"" group:"daily" help:"Remember a server and its token."`
+	Cache      cacheCmd      `cmd:"" group:"admin" help:"Create, list, show, configure and destroy caches."`
+	Path       pathCmd       `cmd:"" group:"admin" help:"List, show and delete the store paths of a cache."`
+	Token      tokenCmd      `cmd:"" group:"admin" help:"Make and read access tokens."`
+	Doctor     doctorCmd     `cmd:"" group:"server" help:"Find out whether something keeps what celler relies on."`
+	Log        logCmd        `cmd:"" group:"server" help:"Read the log of a bucket."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+
+	Quiet bool `short:"q" help:"Print data, warnings and errors only."`
+}
+
+// app is what every verb is given: its Run method has the form
+//
+//	func (c *pushCmd) Run(ctx context.Context, a *app) error
+//
+// ctx ends on the first SIGINT or SIGTERM; the second kills. A verb returns its
+// error and does not print it: exit.go knows what to say.
+type app struct {
+	ui      *ui.Printer
+	env     config.Env
+	stdin   io.Reader
+	now     func() time.Time
+	version string
+}
+
+// remote resolves a cache reference: "cache", "server:cache" or a URL.
+func (a *app) remote(ref string) (config.Remote, error) {
+	c, err := config.LoadClient(a.env)
+	if err != nil {
+		return config.Remote{}, err
+	}
+	return c.Resolve(a.env, ref)
+}
+
+// server resolves a server's name; "" is the default server.
+func (a *app) server(name string) (config.Remote, error) {
+	c, err := config.LoadClient(a.env)
+	if err != nil {
+		return config.Remote{}, err
+	}
+	return c.ResolveServer(a.env, name)
+}
+
+// jsonFlag is embedded by every verb that prints data.
+type jsonFlag struct {
+	JSON bool `name:"json" help:"Print JSON, one value a line."`
+}
+
+// AfterApply tells the printer before the verb runs.
+func (j jsonFlag) AfterApply(a *app) error {
+	if j.JSON {
+		a.ui.SetJSON(true)
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// FileError reports what is wrong in a configuration file, and where.
+type FileError struct {
+	Path    string
+	Line    int    // from 1; 0: unknown
+	Column  int    // from 1
+	Problem string // what is wrong there
+	Excerpt string // the lines around it with a caret under the place; may be empty
+}
+
+func (e *FileError) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %s", e.Path, e.Problem)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Problem)
+}
+
+// newFileError takes place and excerpt from what the TOML decoder reports.
+func newFileError(path string, err error) *FileError {
+	out := &FileError{Path: path, Problem: err.Error()}
+	var missing *toml.StrictMissingError
+	var decode *toml.DecodeError
+	switch {
+	case errors.As(err, &missing) && len(missing.Errors) > 0:
+		decode = &missing.Errors[0]
+		out.Problem = fmt.Sprintf("unknown key %q", keyText(decode.Key()))
+	case errors.As(err, &decode):
+		out.Problem = trimPrefix(decode.Error(), "toml: ")
+	}
+	if decode != nil {
+		out.Line, out.Column = decode.Position()
+		out.Excerpt = decode.String()
+	}
+	return out
+}
+
+func trimPrefix(s, prefix string) string {
+	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
+		return s[len(prefix):]
+	}
+	return s
+}
+
+func keyText(key toml.Key) string {
+	text := ""
+	for i, part := range key {
+		if i > 0 {
+			text += "."
+		}
+		text += part
+	}
+	return text
+}
+
+// WriteFile replaces a file in one step: the body is written and synced beside it
+// and renamed over it, so that a reader sees the old bytes or the new, and a crash
+// leaves one of them. A file that is there keeps its mode, never wider than its own;
+// a new one gets mode. A symbolic link is followed, not replaced.
+func WriteFile(path string, body []byte, mode os.FileMode) (err error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	if old, err := os.Stat(path); err == nil {
+		mode = old.Mode().Perm()
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if err := errors.Join(f.Chmod(mode), writeSync(f, body), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func writeSync(f *os.File, body []byte) error {
+	if n, err := f.Write(body); err != nil || n != len(body) {
+		return errors.Join(err, io.ErrShortWrite)
+	}
+	return f.Sync()
+}
