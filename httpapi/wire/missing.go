@@ -1,0 +1,154 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/celler/celler/nix"
+)
+
+// MissingPathsRequest asks which of some hash parts a cache does not have.
+type MissingPathsRequest struct {
+	Cache           string   `json:"cache"`
+	StorePathHashes []string `json:"store_path_hashes"`
+}
+
+// MissingPathsResponse lists those that are missing, each once, in no order.
+type MissingPathsResponse struct {
+	MissingPaths []string `json:"missing_paths"`
+}
+
+// errTooMany is wrapped in a ShapeError when a list is longer than its bound.
+var errTooMany = errors.New("the list is too long")
+
+// DecodeMissingPaths reads a [MissingPathsRequest] as a stream, since it may hold the closure of
+// a machine: no more than the parsed hash parts (20 bytes each) is kept. With more
+// than limit of them it stops. onCache, if not nil, is called with the cache's
+// name as soon as it is known, which for every known client is before the list; its
+// error is returned as it is.
+func DecodeMissingPaths(body io.Reader, limit int, onCache func(name string) error) (string, []nix.HashPart, error) {
+	d := missingDecoder{dec: json.NewDecoder(body), limit: limit, onCache: onCache}
+	if err := d.object(); err != nil {
+		return "", nil, err
+	}
+	switch {
+	case d.cache == nil:
+		return "", nil, &ShapeError{Field: "cache", Err: errMissing}
+	case !d.seenList:
+		return "", nil, &ShapeError{Field: "store_path_hashes", Err: errMissing}
+	}
+	return *d.cache, d.hashParts, nil
+}
+
+type missingDecoder struct {
+	dec       *json.Decoder
+	limit     int
+	onCache   func(string) error
+	cache     *string
+	seenList  bool
+	hashParts []nix.HashPart
+}
+
+func (d *missingDecoder) object() error {
+	if err := d.open("", '{', "an object"); err != nil {
+		return err
+	}
+	for d.dec.More() {
+		tok, err := d.dec.Token()
+		if err != nil {
+			return streamError("", err)
+		}
+		switch tok {
+		case "cache":
+			var name string
+			if err := d.dec.Decode(&name); err != nil {
+				return streamError("cache", err)
+			}
+			d.cache = &name
+			if d.onCache != nil {
+				if err := d.onCache(name); err != nil {
+					return err
+				}
+			}
+		case "store_path_hashes":
+			d.seenList = true
+			if err := d.list(); err != nil {
+				return err
+			}
+		default:
+			var skipped json.RawMessage
+			if err := d.dec.Decode(&skipped); err != nil {
+				return streamError("", err)
+			}
+		}
+	}
+	if _, err := d.dec.Token(); err != nil {
+		return streamError("", err)
+	}
+	switch _, err := d.dec.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return streamError("", err)
+	default:
+		return &SyntaxError{Err: errors.New("unexpected data after the object")}
+	}
+}
+
+func (d *missingDecoder) list() error {
+	const field = "store_path_hashes"
+	d.hashParts = nil
+	if err := d.open(field, '[', "an array"); err != nil {
+		return err
+	}
+	var text string
+	for d.dec.More() {
+		if len(d.hashParts) == d.limit {
+			return &ShapeError{Field: field, Err: fmt.Errorf("%w: expected at most %d hashes", errTooMany, d.limit)}
+		}
+		if err := d.dec.Decode(&text); err != nil {
+			return streamError(field, err)
+		}
+		hashPart, err := nix.ParseHashPart(text)
+		if err != nil {
+			return &ShapeError{Field: field, Err: err}
+		}
+		d.hashParts = append(d.hashParts, hashPart)
+	}
+	_, err := d.dec.Token()
+	return streamError(field, err)
+}
+
+func (d *missingDecoder) open(field string, want json.Delim, what string) error {
+	tok, err := d.dec.Token()
+	if err != nil {
+		return streamError(field, err)
+	}
+	if tok != want {
+		return &ShapeError{Field: field, Err: fmt.Errorf("expected %s", what)}
+	}
+	return nil
+}
+
+// IsTooLong reports whether err says that a list had more members than were allowed.
+func IsTooLong(err error) bool { return errors.Is(err, errTooMany) }
+
+// streamError sorts what a json.Decoder over a live body can return: wrong shape, wrong
+// syntax, or the body's own error, which is passed through.
+func streamError(field string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		return &SyntaxError{Err: io.ErrUnexpectedEOF}
+	}
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return &ShapeError{Field: field, Err: err}
+	}
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &SyntaxError{Err: err}
+	}
+	return err
+}
