@@ -1,0 +1,52 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/wal"
+)
+
+// What a caller may conclude. Match with errors.Is. After any of these nothing
+// was changed.
+var (
+	ErrNoCache       = errors.New("no such cache")
+	ErrCacheExists   = errors.New("the cache exists already")
+	ErrNoPath        = errors.New("no such path in the cache")
+	ErrNoRecipe      = errors.New("no such NAR")
+	ErrNoPack        = errors.New("no such pack")
+	ErrChunksMissing = errors.New("chunks are missing, upload again")
+	// ErrInvalid: the request itself is wrong, and will be wrong next time. The
+	// text says what was expected.
+	ErrInvalid = errors.New("invalid")
+)
+
+// The errors of the log that callers of this package meet, so that they need not
+// import it.
+var (
+	ErrConflict    = wal.ErrConflict    // nothing happened; try again
+	ErrUnknown     = wal.ErrUnknown     // it may have happened; trying again is harmless
+	ErrUnavailable = wal.ErrUnavailable // nothing happened; no writes at the moment
+	ErrForked      = wal.ErrForked      // read-only for good
+	ErrRolledBack  = wal.ErrRolledBack  // read-only for good
+	ErrClosed      = wal.ErrClosed      // the node is going down; nothing happened
+)
+
+// ChunksMissingError says why a publication was refused: something it refers to
+// was removed, or was uploaded too long ago, since the writer looked. Writing the
+// NAR again stores it anew. It is an ErrChunksMissing.
+type ChunksMissingError struct {
+	Runs    []chunk.Run    // chunks of the recipe that are gone
+	Expired []chunk.PackID // new packs whose upload began too many upload epochs ago
+}
+
+func (e *ChunksMissingError) Error() string {
+	n := 0
+	for _, r := range e.Runs {
+		n += int(r.Count)
+	}
+	return fmt.Sprintf("%d chunks in %d runs are gone and %d packs were uploaded too long ago", n, len(e.Runs), len(e.Expired))
+}
+
+func (e *ChunksMissingError) Is(target error) bool { return target == ErrChunksMissing }
