@@ -99,31 +99,7 @@ func (l *Log) Err() error { return errUnimplemented }
 // Run polls the tail until ctx is done or the log fails for good.
 func (l *Log) Run(ctx context.Context) error { return errUnimplemented }
 
-// Format is the content of FORMAT: the parameters fixed when the bucket was founded.
-type Format struct {
-	Version int       `json:"v"`
-	Store   StoreID   `json:"store"`
-	Profile string    `json:"profile"`
-	Created time.Time `json:"created"`
-}
-
-// Found founds a bucket, or returns the Format of one that is founded already.
-func Found(ctx context.Context, bucket blob.Bucket, f Format) (Format, error) {
-	return Format{}, errUnimplemented
-}
-
-// ReadFormat returns the Format of a bucket, or blob.ErrNotExist.
-func ReadFormat(ctx context.Context, bucket blob.Bucket) (Format, error) {
-	return Format{}, errUnimplemented
-}
-
 // ReadSegments yields the segments of slots from to to, both inclusive.
 func ReadSegments(ctx context.Context, bucket blob.Bucket, from, to Seq) iter.Seq2[*Segment, error] {
 	return func(yield func(*Segment, error) bool) { yield(nil, errUnimplemented) }
 }
-
-// AppendSegment appends the object that represents s.
-func AppendSegment(dst []byte, s *Segment) ([]byte, error) { return nil, errUnimplemented }
-
-// DecodeSegment reads a whole object.
-func DecodeSegment(src []byte) (*Segment, Digest, error) { return nil, Digest{}, errUnimplemented }

@@ -2,5 +2,22 @@
 
 package wal
 
-// Mutants is empty: this build has no broken variants.
+// Mutants breaks single rules of the protocol, so that simulations can prove that
+// each rule is necessary and that they would notice its loss. It has fields only
+// in builds with the tag "mutant" (mutant_on.go lists them); in this build it is
+// empty, its methods are constants, and the compiler removes what they guard.
 type Mutants struct{}
+
+func (Mutants) noWriterCheck() bool       { return false }
+func (Mutants) noReaderCheck() bool       { return false }
+func (Mutants) lostOnExist() bool         { return false }
+func (Mutants) missConcludes() bool       { return false }
+func (Mutants) noSessions() bool          { return false }
+func (Mutants) noPrevCheck() bool         { return false }
+func (Mutants) noRevalidation() bool      { return false }
+func (Mutants) renumberInDoubt() bool     { return false }
+func (Mutants) skipInDoubtSlot() bool     { return false }
+func (Mutants) joinRunningCatchUp() bool  { return false }
+func (Mutants) noRollbackCheck() bool     { return false }
+func (Mutants) rejectWithoutProof() bool  { return false }
+func (Mutants) seesOnlyStateBefore() bool { return false }

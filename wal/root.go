@@ -1,12 +1,30 @@
 package wal
 
-import "time"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/celler/celler/blob"
+)
 
 // RootKey names the only object that changes.
-const RootKey = "ROOT"
+const RootKey blob.Key = "ROOT"
+
+const (
+	rootVersion  = 1
+	maxRootBytes = 4 << 10
+	featureZstd  = "zstd"
+)
 
 // Root is the content of ROOT: where the newest snapshot is, from which slot on
 // the log may be read, and who may read and write at all.
+//
+// A reader ignores fields it does not know; a field that a reader or writer must
+// know comes with a new entry in Features or a higher MinReader or MinWriter.
 type Root struct {
 	Version int     `json:"v"`
 	Store   StoreID `json:"store"`
@@ -32,8 +50,171 @@ type Root struct {
 // SnapshotRef names a snapshot: the whole state after slot Seq. Seq zero is the
 // empty state and has no object.
 type SnapshotRef struct {
-	Seq    Seq    `json:"seq"`
-	Digest Digest `json:"digest"` // of the object in slot Seq
-	Key    string `json:"key,omitempty"`
-	SHA256 Digest `json:"sha256"` // of the snapshot's manifest
+	Seq    Seq      `json:"seq"`
+	Digest Digest   `json:"digest"` // of the object in slot Seq
+	Key    blob.Key `json:"key,omitempty"`
+	SHA256 Digest   `json:"sha256"` // of the snapshot's own object
+}
+
+// EncodeRoot returns the object that represents r.
+func EncodeRoot(r Root) ([]byte, error) {
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("encode ROOT: %w", err)
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode ROOT: %w", err)
+	}
+	if len(body)+1 > maxRootBytes {
+		return nil, fmt.Errorf("encode ROOT: %d bytes, at most %d", len(body)+1, maxRootBytes)
+	}
+	return append(body, '\n'), nil
+}
+
+// DecodeRoot reads the content of ROOT. It does not ask whether this program may
+// read the log.
+func DecodeRoot(src []byte) (Root, error) {
+	if len(src) > maxRootBytes {
+		return Root{}, corrupt(0, "size", fmt.Sprintf("at most %d bytes", maxRootBytes), len(src))
+	}
+	var v struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(src, &v); err != nil {
+		return Root{}, corrupt(0, "content", "a JSON object", err)
+	}
+	if v.Version > rootVersion {
+		return Root{}, &TooNewError{What: "ROOT version", Found: fmt.Sprint(v.Version), Known: fmt.Sprint(rootVersion)}
+	}
+	var r Root
+	if err := json.Unmarshal(src, &r); err != nil {
+		return Root{}, corrupt(0, "content", "ROOT's fields", err)
+	}
+	if err := r.check(); err != nil {
+		return Root{}, err
+	}
+	return r, nil
+}
+
+// check reports fields that ROOT cannot have.
+func (r *Root) check() error {
+	switch {
+	case r.Version != rootVersion:
+		return corrupt(0, "v", fmt.Sprint(rootVersion), r.Version)
+	case r.Store == (StoreID{}):
+		return corrupt(0, "store", "a store id", "zeros")
+	case r.Rev == 0:
+		return corrupt(0, "rev", "a number from 1", 0)
+	case r.Nonce == "" || len(r.Nonce) > 64:
+		return corrupt(0, "nonce", "1 to 64 characters", len(r.Nonce))
+	case r.Floor > r.Snapshot.Seq:
+		return corrupt(0, "floor", fmt.Sprintf("at most the snapshot's seq %d", r.Snapshot.Seq), uint64(r.Floor))
+	case (r.Snapshot.Seq == 0) != (r.Snapshot.Key == ""):
+		return corrupt(0, "snapshot", "a key with every seq but 0", fmt.Sprintf("seq %d and key %q", r.Snapshot.Seq, r.Snapshot.Key))
+	case r.MinReader < 1 || r.MinWriter < 1:
+		return corrupt(0, "min_reader and min_writer", "numbers from 1", fmt.Sprintf("%d and %d", r.MinReader, r.MinWriter))
+	}
+	return nil
+}
+
+// readable reports why this program must not read the log.
+func (r *Root) readable() error {
+	if r.MinReader > protocolVersion {
+		return &TooNewError{What: "ROOT's min_reader", Found: fmt.Sprint(r.MinReader), Known: fmt.Sprint(protocolVersion)}
+	}
+	for _, f := range r.Features {
+		if f != featureZstd {
+			return &TooNewError{What: "ROOT feature", Found: fmt.Sprintf("%.40q", f), Known: fmt.Sprintf("%q", featureZstd)}
+		}
+	}
+	return nil
+}
+
+// writable reports why this program must not commit.
+func (r *Root) writable() error {
+	if r.MinWriter > protocolVersion {
+		return &TooNewError{What: "ROOT's min_writer", Found: fmt.Sprint(r.MinWriter), Known: fmt.Sprint(protocolVersion)}
+	}
+	return r.readable()
+}
+
+// CheckTransition holds I9: it returns a *TransitionError unless ROOT may go from
+// old to new in one step. Whoever swaps ROOT asks it first; nobody else has rules
+// about ROOT.
+func CheckTransition(old, new Root) error {
+	bad := func(field string, from, to any) error {
+		return &TransitionError{Field: field, Old: fmt.Sprint(from), New: fmt.Sprint(to)}
+	}
+	if new.Rev != old.Rev+1 {
+		return bad("rev", old.Rev, new.Rev)
+	}
+	if new.Nonce == old.Nonce {
+		return bad("nonce", old.Nonce, new.Nonce)
+	}
+	return checkMonotone(old, new, bad)
+}
+
+// checkSuccession is what a reader may ask of two versions that it saw one after
+// the other, with any number of changes between them.
+func checkSuccession(old, new Root) error {
+	bad := func(field string, from, to any) error {
+		return fmt.Errorf("%w: ROOT's %s went from %v to %v", ErrRolledBack, field, from, to)
+	}
+	if new.Rev < old.Rev || new.Rev == old.Rev && new.Nonce != old.Nonce {
+		return bad("rev", fmt.Sprintf("%d (%s)", old.Rev, old.Nonce), fmt.Sprintf("%d (%s)", new.Rev, new.Nonce))
+	}
+	return checkMonotone(old, new, bad)
+}
+
+func checkMonotone(old, new Root, bad func(field string, from, to any) error) error {
+	switch {
+	case new.Version < old.Version:
+		return bad("v", old.Version, new.Version)
+	case new.Store != old.Store:
+		return bad("store", old.Store, new.Store)
+	case new.Snapshot.Seq < old.Snapshot.Seq:
+		return bad("snapshot seq", uint64(old.Snapshot.Seq), uint64(new.Snapshot.Seq))
+	case new.Floor < old.Floor:
+		return bad("floor", uint64(old.Floor), uint64(new.Floor))
+	case new.CompactEpoch < old.CompactEpoch:
+		return bad("compact_epoch", uint64(old.CompactEpoch), uint64(new.CompactEpoch))
+	case new.MinReader < old.MinReader:
+		return bad("min_reader", old.MinReader, new.MinReader)
+	case new.MinWriter < old.MinWriter:
+		return bad("min_writer", old.MinWriter, new.MinWriter)
+	case new.Snapshot.Seq == old.Snapshot.Seq && new.Snapshot.Digest != old.Snapshot.Digest:
+		return bad("snapshot digest", old.Snapshot.Digest, new.Snapshot.Digest)
+	}
+	for _, f := range old.Features {
+		if !slices.Contains(new.Features, f) {
+			return bad("features", old.Features, new.Features)
+		}
+	}
+	return nil
+}
+
+// ReadRoot returns the content of ROOT.
+func ReadRoot(ctx context.Context, bucket blob.Bucket) (Root, error) {
+	root, _, err := readRoot(ctx, bucket)
+	return root, err
+}
+
+func readRoot(ctx context.Context, bucket blob.Bucket) (Root, blob.Tag, error) {
+	return readRootIf(ctx, bucket, "")
+}
+
+// readRootIf returns blob.ErrUnchanged if ROOT still has tag old.
+func readRootIf(ctx context.Context, bucket blob.Bucket, old blob.Tag) (Root, blob.Tag, error) {
+	body, tag, err := bucket.GetIf(ctx, RootKey, old)
+	if errors.Is(err, blob.ErrUnchanged) {
+		return Root{}, old, blob.ErrUnchanged
+	}
+	if err != nil {
+		return Root{}, "", fmt.Errorf("read ROOT: %w", err)
+	}
+	root, err := DecodeRoot(body)
+	if err != nil {
+		return Root{}, "", named(RootKey, err)
+	}
+	return root, tag, nil
 }

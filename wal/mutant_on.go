@@ -1,0 +1,58 @@
+//go:build mutant
+
+package wal
+
+// Mutants breaks single rules of the protocol, so that simulations can prove that
+// each rule is necessary and that they would notice its loss.
+type Mutants struct {
+	// NoWriterCheck acknowledges a won create without reading ROOT again. A
+	// stalled writer then acknowledges a phantom in a truncated slot. (I1)
+	NoWriterCheck bool
+	// NoReaderCheck applies segments without reading ROOT after them. A lagging
+	// replica then takes phantoms for history, or a truncated slot for the tail. (I1)
+	NoReaderCheck bool
+	// LostOnExist takes "exists" for the proof that a peer won, although the
+	// occupant may be our own earlier attempt: the batch is committed twice. (I4)
+	LostOnExist bool
+	// MissConcludes reads the slot after an unanswered create, and if there is
+	// nothing tells the callers that nothing happened. The request may be late. (I4)
+	MissConcludes bool
+	// NoSessions decides by the segments that were seen, not by the session in the
+	// state, whether a batch was applied. A truncated slot is not seen. (I4)
+	NoSessions bool
+	// NoPrevCheck ignores the digest of the previous segment. On a bucket that
+	// lets two creates win, replicas diverge silently. (I5)
+	NoPrevCheck bool
+	// NoRevalidation sends the entries built for a lost slot to the next one. (I6)
+	NoRevalidation bool
+	// RenumberInDoubt encodes an unanswered batch again, under the next number,
+	// so that it does not recognise its first attempt. (I4)
+	RenumberInDoubt bool
+	// SkipInDoubtSlot sends an unanswered batch to the slot after. (I3)
+	SkipInDoubtSlot bool
+	// JoinRunningCatchUp lets CatchUp join one that began before the call, which
+	// may have read the tail already: misses are then not linearizable.
+	JoinRunningCatchUp bool
+	// NoRollbackCheck accepts a ROOT of an earlier revision. (I9)
+	NoRollbackCheck bool
+	// RejectWithoutProof answers a rejected or empty operation from the state at
+	// hand, which may be behind.
+	RejectWithoutProof bool
+	// SeesOnlyStateBefore builds every operation of a batch against the state
+	// before the batch, as if the others were not there. (I6)
+	SeesOnlyStateBefore bool
+}
+
+func (m Mutants) noWriterCheck() bool       { return m.NoWriterCheck }
+func (m Mutants) noReaderCheck() bool       { return m.NoReaderCheck }
+func (m Mutants) lostOnExist() bool         { return m.LostOnExist }
+func (m Mutants) missConcludes() bool       { return m.MissConcludes }
+func (m Mutants) noSessions() bool          { return m.NoSessions }
+func (m Mutants) noPrevCheck() bool         { return m.NoPrevCheck }
+func (m Mutants) noRevalidation() bool      { return m.NoRevalidation }
+func (m Mutants) renumberInDoubt() bool     { return m.RenumberInDoubt }
+func (m Mutants) skipInDoubtSlot() bool     { return m.SkipInDoubtSlot }
+func (m Mutants) joinRunningCatchUp() bool  { return m.JoinRunningCatchUp }
+func (m Mutants) noRollbackCheck() bool     { return m.NoRollbackCheck }
+func (m Mutants) rejectWithoutProof() bool  { return m.RejectWithoutProof }
+func (m Mutants) seesOnlyStateBefore() bool { return m.SeesOnlyStateBefore }
