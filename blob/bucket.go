@@ -3,8 +3,10 @@ package blob
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"math"
 	"time"
 )
 
@@ -54,9 +56,9 @@ type Bucket interface {
 	// GetRange streams the n bytes that start at off. It returns ErrNotExist if
 	// there is no object. If the object ends before off+n, reading ends with
 	// io.ErrUnexpectedEOF after the bytes there are; it never ends early with a
-	// clean io.EOF. A stream that breaks reports its error and may be resumed by
-	// asking for the rest. off must not be negative and n must be positive. The
-	// caller closes the reader.
+	// clean io.EOF. A stream that breaks on the way ends with another error, of
+	// KindUnreachable, and may be resumed by asking for the rest. off must not be
+	// negative and n must be positive. The caller closes the reader.
 	GetRange(ctx context.Context, key Key, off, n int64) (io.ReadCloser, error)
 
 	// Create stores body under key if there is no object. It returns ErrExist if
@@ -83,4 +85,13 @@ type Bucket interface {
 	// Objects written or deleted while the listing runs may or may not be seen.
 	// The iteration ends after the first error.
 	List(ctx context.Context, prefix, after Key) iter.Seq2[Info, error]
+}
+
+// ValidRange returns nil if off and n may be given to GetRange. It is for
+// drivers.
+func ValidRange(off, n int64) error {
+	if off < 0 || n <= 0 || off > math.MaxInt64-n {
+		return fmt.Errorf("impossible range: %d bytes at %d", n, off)
+	}
+	return nil
 }

@@ -27,11 +27,15 @@
 // # Consistency
 //
 // Every bucket must give read-after-write consistency: once a write returned
-// nil, every later Get, GetIf, GetRange and List, from any process, sees it or
-// a newer one; once a Delete returned nil, they see nothing. A bucket that
-// answers "absent" from a cache, that lets two creates win, or that ignores a
-// condition is worse than none. [Probe] finds those before any data is written,
-// and celler refuses to run on them.
+// nil, every later Get, GetIf and GetRange, from any process, sees it or a newer
+// one; once a Delete returned nil, they see nothing. A bucket that answers
+// "absent" from a cache, that lets two creates win, or that ignores a condition
+// is worse than none. [Probe] finds those before any data is written, and celler
+// refuses to run on them.
+//
+// List is exempt: on some stores it lags behind, so it is used only to find
+// garbage and to show things to people, never to decide what exists. The drivers
+// of this repository for memory and file systems list what is there.
 //
 // # Tags
 //

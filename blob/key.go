@@ -27,12 +27,12 @@ func (e *KeyError) Error() string {
 }
 
 // Valid returns nil if k may name an object: one or more segments joined by
-// '/', each made of ASCII letters, digits and any of . _ - + = @ ! and none of
-// them "." or "..". The error is a *KeyError.
+// '/', each made of ASCII letters, digits and any of . _ - = @ and none of them
+// "." or "..". The error is a *KeyError.
 //
 // The alphabet is what needs no escaping in a URL path, in a shell, or in a file
-// name on any system, and it has no upper bound of the kind "one byte above all
-// others", so prefixes can be listed without surprises.
+// name on any system. What is outside it (',' above all) is free for the names a
+// driver needs for itself.
 func (k Key) Valid() error {
 	switch {
 	case k == "":
@@ -71,7 +71,7 @@ func (k Key) validBytes() error {
 	for i := range len(k) {
 		switch c := k[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("/._-+=@!", c) >= 0:
+		case strings.IndexByte("/._-=@", c) >= 0:
 		default:
 			return &KeyError{k, fmt.Sprintf("byte %q at offset %d", c, i)}
 		}

@@ -35,7 +35,6 @@ type observed struct {
 	fn func(context.Context, Call)
 }
 
-// report is called deferred with pointers to the results of the call.
 func (o *observed) report(ctx context.Context, c Call, err error) {
 	c.Dur = time.Since(c.Start)
 	c.Err = err

@@ -82,8 +82,8 @@ func read(op string, key blob.Key, o object) ([]byte, blob.Tag, error) {
 
 // GetRange implements blob.Bucket.
 func (b *Bucket) GetRange(ctx context.Context, key blob.Key, off, n int64) (io.ReadCloser, error) {
-	if off < 0 || n <= 0 {
-		return nil, fail("get_range", key, fmt.Errorf("range of %d bytes at %d", n, off))
+	if err := blob.ValidRange(off, n); err != nil {
+		return nil, fail("get_range", key, err)
 	}
 	o, err := b.lookup(ctx, "get_range", key)
 	if err != nil {
