@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunk"
@@ -296,4 +297,34 @@ func (d *decoder) checkPlain(l *chunk.Layout, at int64) {
 			return
 		}
 	}
+}
+
+// ReadFooterOf reads the footer of a pack whose layout is known, in one request,
+// and checks that it agrees with the layout.
+func ReadFooterOf(ctx context.Context, bucket blob.Bucket, l *chunk.Layout) (Footer, error) {
+	key := Key(l.ID)
+	if len(l.Frames) == 0 {
+		return Footer{}, fmt.Errorf("read footer of %s: its layout has no frames", key)
+	}
+	last := l.Frames[len(l.Frames)-1]
+	at := last.Offset + last.Size
+	if n := l.Bytes - at; n < int64(TrailerBytes) || n > MaxFooterBytes+int64(TrailerBytes) {
+		return Footer{}, fmt.Errorf("read footer of %s: its layout leaves %d bytes for it", key, n)
+	}
+	tail, err := readTail(ctx, bucket, key, at, l.Bytes-at)
+	if err != nil {
+		return Footer{}, fmt.Errorf("read footer of %s: %w", key, err)
+	}
+	f, err := DecodeFooter(l.ID, tail, l.Bytes)
+	if err != nil {
+		return Footer{}, err
+	}
+	if !slices.Equal(f.Layout.Frames, l.Frames) || !slices.Equal(f.Layout.Sizes, l.Sizes) {
+		return Footer{}, &CorruptError{
+			Key: key, Offset: at, What: "footer",
+			Expected: fmt.Sprintf("the %d frames and %d chunks of the index", len(l.Frames), len(l.Sizes)),
+			Found:    fmt.Sprintf("other ones (%d frames, %d chunks)", len(f.Layout.Frames), len(f.Layout.Sizes)),
+		}
+	}
+	return f, nil
 }
