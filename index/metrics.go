@@ -1,0 +1,36 @@
+package index
+
+import "github.com/VictoriaMetrics/metrics"
+
+const (
+	metricSeq          = "celler_index_seq"
+	metricApplySeconds = "celler_index_apply_seconds"
+	metricEntries      = "celler_index_entries_total"
+	metricDiskBytes    = "celler_index_disk_bytes"
+)
+
+type metricSet struct {
+	set     *metrics.Set
+	apply   *metrics.PrometheusHistogram
+	entries *metrics.Counter
+}
+
+// newMetricSet registers the metrics of db. The two gauges read from it until
+// close takes them away again.
+func newMetricSet(set *metrics.Set, db *DB) *metricSet {
+	set.GetOrCreateGauge(metricSeq, func() float64 {
+		seq, _, _ := db.Position()
+		return float64(seq)
+	})
+	set.GetOrCreateGauge(metricDiskBytes, func() float64 { return float64(db.DiskBytes()) })
+	return &metricSet{
+		set:     set,
+		apply:   set.GetOrCreatePrometheusHistogram(metricApplySeconds),
+		entries: set.GetOrCreateCounter(metricEntries),
+	}
+}
+
+func (m *metricSet) close() {
+	m.set.UnregisterMetric(metricSeq)
+	m.set.UnregisterMetric(metricDiskBytes)
+}
