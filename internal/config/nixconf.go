@@ -1,0 +1,213 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// NixConf is the text of a nix.conf, edited without touching what it does not have
+// to: comments, includes, odd spacing, line ends and unknown settings stay as they are.
+//
+// Nix reads the file line by line: a # starts a comment, the rest is split at white
+// space into a name, "=" and words; "include FILE" and "!include FILE" read another
+// file in their place; "extra-NAME" adds words to NAME; of two assignments the later
+// wins.
+type NixConf struct {
+	lines []string // each with its line end
+}
+
+// ParseNixConf takes the text of a nix.conf; no text is wrong, only ineffective.
+func ParseNixConf(text string) *NixConf {
+	return &NixConf{lines: strings.SplitAfter(text, "\n")}
+}
+
+// String returns the text of the file.
+func (n *NixConf) String() string { return strings.Join(n.lines, "") }
+
+// Words returns the words the list setting name has by this file alone.
+func (n *NixConf) Words(name string) []string {
+	var words []string
+	for _, i := range n.effective(name) {
+		_, value, _ := splitSetting(n.lines[i])
+		words = append(words, nixWords(value)...)
+	}
+	return words
+}
+
+// Value returns the value of the last assignment to name.
+func (n *NixConf) Value(name string) (string, bool) {
+	at := n.last(name)
+	if at < 0 {
+		return "", false
+	}
+	_, value, _ := splitSetting(n.lines[at])
+	return strings.Join(nixWords(value), " "), true
+}
+
+// AddWord makes word part of the list setting name and reports whether it had to: it
+// goes to the end of the last line that counts; if no line does, a new one with
+// "extra-" at its front is added, which keeps what the system's own nix.conf says.
+func (n *NixConf) AddWord(name, word string) bool {
+	for _, have := range n.Words(name) {
+		if have == word {
+			return false
+		}
+	}
+	lines := n.effective(name)
+	if len(lines) == 0 {
+		n.append("extra-" + name + " = " + word)
+		return true
+	}
+	at := lines[len(lines)-1]
+	line := n.lines[at]
+	end := valueEnd(line)
+	n.lines[at] = line[:end] + " " + word + line[end:]
+	return true
+}
+
+// RemoveWord takes word out of every line that gives it to the list setting name,
+// with the space before it, and reports whether there was one.
+func (n *NixConf) RemoveWord(name, word string) bool {
+	removed := false
+	for _, at := range n.effective(name) {
+		for {
+			line := n.lines[at]
+			from, to := wordSpan(line, word)
+			if from < 0 {
+				break
+			}
+			n.lines[at] = line[:from] + line[to:]
+			removed = true
+		}
+	}
+	return removed
+}
+
+// Set gives name one value, in place of its last assignment or on a new line, and
+// reports whether the file changed.
+func (n *NixConf) Set(name, value string) bool {
+	have, ok := n.Value(name)
+	if ok && have == value {
+		return false
+	}
+	if !ok {
+		n.append(name + " = " + value)
+		return true
+	}
+	at := n.last(name)
+	line := n.lines[at]
+	eq := strings.IndexByte(line, '=')
+	n.lines[at] = line[:eq+1] + " " + value + line[valueEnd(line):]
+	return true
+}
+
+// Includes returns the files that include lines name, as they are written.
+func (n *NixConf) Includes() []string {
+	var files []string
+	for _, line := range n.lines {
+		f := nixWords(stripComment(line))
+		if len(f) == 2 && (f[0] == "include" || f[0] == "!include") {
+			files = append(files, f[1])
+		}
+	}
+	return files
+}
+
+// effective returns the lines that make up the list setting name: its last plain
+// assignment and the "extra-" ones after it.
+func (n *NixConf) effective(name string) []int {
+	var lines []int
+	for i, line := range n.lines {
+		switch key, _, ok := splitSetting(line); {
+		case !ok:
+		case key == name:
+			lines = []int{i}
+		case key == "extra-"+name:
+			lines = append(lines, i)
+		}
+	}
+	return lines
+}
+
+func (n *NixConf) last(name string) int {
+	at := -1
+	for i, line := range n.lines {
+		if key, _, ok := splitSetting(line); ok && key == name {
+			at = i
+		}
+	}
+	return at
+}
+
+// append adds a line at the end, ending the line before it if nothing did.
+func (n *NixConf) append(line string) {
+	eol := "\n"
+	if len(n.lines) > 1 && strings.HasSuffix(n.lines[0], "\r\n") {
+		eol = "\r\n"
+	}
+	if last := len(n.lines) - 1; last >= 0 && n.lines[last] == "" {
+		n.lines = n.lines[:last]
+	} else if last >= 0 && !strings.HasSuffix(n.lines[last], "\n") {
+		n.lines[last] += eol
+	}
+	n.lines = append(n.lines, line+eol)
+}
+
+// splitSetting reads a line as an assignment.
+func splitSetting(line string) (name, value string, ok bool) {
+	line = stripComment(line)
+	f := nixWords(line)
+	if len(f) < 2 || f[1] != "=" {
+		return "", "", false
+	}
+	return f[0], line[strings.IndexByte(line, '=')+1:], true
+}
+
+func stripComment(line string) string {
+	if i := strings.IndexByte(line, '#'); i >= 0 {
+		return line[:i]
+	}
+	return line
+}
+
+// valueEnd is where the last word of an assignment ends, before spaces and comment.
+func valueEnd(line string) int {
+	return len(strings.TrimRight(stripComment(line), " \t\r\n"))
+}
+
+// wordSpan finds word in the value of an assignment, with the space before it.
+func wordSpan(line, word string) (from, to int) {
+	value := line[:valueEnd(line)]
+	eq := strings.IndexByte(value, '=')
+	for at := eq + 1; at < len(value); {
+		start := at
+		for at < len(value) && strings.IndexByte(" \t", value[at]) >= 0 {
+			at++
+		}
+		begin := at
+		for at < len(value) && strings.IndexByte(" \t", value[at]) < 0 {
+			at++
+		}
+		if value[begin:at] == word {
+			return start, at
+		}
+	}
+	return -1, -1
+}
+
+// NixFiles returns where Nix keeps its configuration: the user's, or the system's.
+func NixFiles(env Env, system bool) (conf, netrc string) {
+	dir := filepath.Join(env.configHome(), "nix")
+	if system {
+		dir = env.Get("NIX_CONF_DIR")
+		if dir == "" {
+			dir = "/etc/nix"
+		}
+	}
+	return filepath.Join(dir, "nix.conf"), filepath.Join(dir, "netrc")
+}
+
+// nixWords splits as Nix does, which knows no other white space than ASCII's.
+func nixWords(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n", r) })
+}

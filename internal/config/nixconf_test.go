@@ -1,0 +1,116 @@
+package config_test
+
+import (
+	"testing"
+
+	"github.com/celler/celler/internal/config"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNixConfAddWord(t *testing.T) {
+	add := func(in, want string) {
+		t.Helper()
+		n := config.ParseNixConf(in)
+		changed := n.AddWord("substituters", "http://c/ci")
+		if diff := cmp.Diff(want, n.String()); diff != "" {
+			t.Errorf("from %q (-want +got):\n%s", in, diff)
+		}
+		if changed != (in != want) {
+			t.Errorf("from %q: reported changed = %v", in, changed)
+		}
+		again := config.ParseNixConf(n.String())
+		if again.AddWord("substituters", "http://c/ci") {
+			t.Errorf("from %q: not idempotent, second time gives %q", in, again.String())
+		}
+	}
+
+	add("", "extra-substituters = http://c/ci\n")
+	add("# hello\n", "# hello\nextra-substituters = http://c/ci\n")
+	add("cores = 4", "cores = 4\nextra-substituters = http://c/ci\n")
+	add("cores = 4\r\n", "cores = 4\r\nextra-substituters = http://c/ci\r\n")
+	add("substituters = https://a\n", "substituters = https://a http://c/ci\n")
+	add("  substituters   =\thttps://a  # mine\nx = y\n", "  substituters   =\thttps://a http://c/ci  # mine\nx = y\n")
+	add("substituters =\n", "substituters = http://c/ci\n")
+	add("substituters = https://a\r\n", "substituters = https://a http://c/ci\r\n")
+	add("substituters = a\nsubstituters = b\n", "substituters = a\nsubstituters = b http://c/ci\n")
+	add("substituters = a\nextra-substituters = b\n", "substituters = a\nextra-substituters = b http://c/ci\n")
+	add("extra-substituters = http://c/ci\nsubstituters = b\n", "extra-substituters = http://c/ci\nsubstituters = b http://c/ci\n")
+	add("substituters = http://c/ci # already\n", "substituters = http://c/ci # already\n")
+	add("#substituters = b\n", "#substituters = b\nextra-substituters = http://c/ci\n")
+	add("substituters=b\n", "substituters=b\nextra-substituters = http://c/ci\n") // Nix refuses that line; ours is not the place to mend it
+	add("include /etc/nix/more.conf\n!include maybe.conf\n", "include /etc/nix/more.conf\n!include maybe.conf\nextra-substituters = http://c/ci\n")
+	add("substituters = http://c/ci-2\n", "substituters = http://c/ci-2 http://c/ci\n")
+	add("\n\n", "\n\nextra-substituters = http://c/ci\n")
+}
+
+func TestNixConfRemoveWord(t *testing.T) {
+	remove := func(in, want string) {
+		t.Helper()
+		n := config.ParseNixConf(in)
+		n.RemoveWord("trusted-public-keys", "ci:old")
+		if diff := cmp.Diff(want, n.String()); diff != "" {
+			t.Errorf("from %q (-want +got):\n%s", in, diff)
+		}
+	}
+
+	remove("trusted-public-keys = a:1 ci:old b:2 # ci:old\n", "trusted-public-keys = a:1 b:2 # ci:old\n")
+	remove("trusted-public-keys = ci:old\n", "trusted-public-keys =\n")
+	remove("trusted-public-keys =  ci:old  ci:old2 ci:old\r\n", "trusted-public-keys =  ci:old2\r\n")
+	remove("extra-trusted-public-keys =\tci:old a:1\n", "extra-trusted-public-keys = a:1\n")
+	remove("other = ci:old\n", "other = ci:old\n")
+}
+
+func TestNixConfSet(t *testing.T) {
+	set := func(in, want string) {
+		t.Helper()
+		n := config.ParseNixConf(in)
+		n.Set("netrc-file", "/n")
+		if diff := cmp.Diff(want, n.String()); diff != "" {
+			t.Errorf("from %q (-want +got):\n%s", in, diff)
+		}
+	}
+
+	set("", "netrc-file = /n\n")
+	set("netrc-file = /old # why\n", "netrc-file = /n # why\n")
+	set("netrc-file =   /n\n", "netrc-file =   /n\n")
+	set("netrc-file = /a\nnetrc-file = /b\n", "netrc-file = /a\nnetrc-file = /n\n")
+}
+
+func TestNixConfReads(t *testing.T) {
+	n := config.ParseNixConf("substituters = a b\nextra-substituters = c # d\ninclude /x\n!include y # z\nnetrc-file = /my file\n")
+	if diff := cmp.Diff([]string{"a", "b", "c"}, n.Words("substituters")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"/x", "y"}, n.Includes()); diff != "" {
+		t.Error(diff)
+	}
+	if v, ok := n.Value("netrc-file"); !ok || v != "/my file" {
+		t.Errorf("netrc-file = %q, %v", v, ok)
+	}
+	if _, ok := n.Value("cores"); ok {
+		t.Error("cores is set, though no line sets it")
+	}
+}
+
+// What is not asked for is never changed, whatever the file looks like.
+func FuzzNixConf(f *testing.F) {
+	f.Add("substituters = a # b\n", "http://c")
+	f.Add("\r\nextra-substituters =", "x")
+	f.Fuzz(func(t *testing.T, text, word string) {
+		n := config.ParseNixConf(text)
+		if n.String() != text {
+			t.Fatalf("parsing alone changed %q to %q", text, n.String())
+		}
+		if len(cmp.Diff(splitWords(word), []string{word})) > 0 {
+			return
+		}
+		n.AddWord("substituters", word)
+		if !contains(n.Words("substituters"), word) {
+			t.Fatalf("%q is not in %q", word, n.String())
+		}
+		before := n.String()
+		if n.AddWord("substituters", word) || n.String() != before {
+			t.Fatalf("adding twice changed %q to %q", before, n.String())
+		}
+	})
+}
