@@ -18,8 +18,9 @@ type Env struct {
 	Rand io.Reader
 	// Spawn runs fn in a goroutine of its own.
 	Spawn func(fn func())
-	// Sleep returns when d has passed, when wake yields, or when ctx is done. The
-	// caller finds out which by looking at its own state.
+	// Sleep returns when d has passed, when wake yields, or when ctx is done. A
+	// negative d never passes. The caller finds out which it was by looking at its
+	// own state, so it does not matter which of several ready ones is taken.
 	Sleep func(ctx context.Context, d time.Duration, wake <-chan struct{})
 	// WithTimeout bounds one call of the bucket.
 	WithTimeout func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc)
@@ -45,11 +46,15 @@ func (e Env) withDefaults() Env {
 }
 
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+	var passed <-chan time.Time
+	if d >= 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		passed = timer.C
+	}
 	select {
 	case <-ctx.Done():
 	case <-wake:
-	case <-timer.C:
+	case <-passed:
 	}
 }

@@ -2,57 +2,124 @@ package wal
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"iter"
+	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/celler/celler/blob"
 )
 
-var errUnimplemented = errors.New("not implemented yet")
+// Log is a replica's end of the log: it claims slots and keeps a State up to date.
+type Log struct {
+	bucket blob.Bucket
+	state  State
+	store  StoreID
+	o      Options // with defaults
+	env    Env
+	log    *slog.Logger
+	m      *logMetrics
 
-// Options tune a Log. The zero value is right for a server.
-type Options struct {
-	Env     Env
-	Logger  *slog.Logger // nil: discard
-	Metrics *metrics.Set // nil: a private set
+	// Owned by the sequencer, and by Open before it starts the sequencer.
+	codec   *codec
+	seq     Seq    // last applied slot
+	digest  Digest // of its object
+	root    Root   // as last read
+	rootTag blob.Tag
+	writer  WriterID
+	cloned  bool   // somebody else commits under our writer id
+	ownSeen uint64 // last own batch that was met in the log; only mutants ask
+	pending *batch // the batch whose fate is not known yet
+	pace    pace
+	caught  bool // the last thing the sequencer did was a catch-up
 
-	// MaxSegmentBytes is where a batch of several operations stops growing, in
-	// bytes of encoded entries. Default 1 MiB.
-	MaxSegmentBytes int
-	// MaxOpBytes is what the entries of one operation may have, alone in its
-	// segment. Default 8 MiB, which is also the most.
-	MaxOpBytes int
-	// MaxBatch is how many operations a batch may have. Default 4096.
-	MaxBatch int
-	// PollInterval is how often Run looks for new segments, ± 10 %. Default 1 s.
-	PollInterval time.Duration
-	// MaxStaleness is the age of the last successful catch-up at which Fresh
-	// turns false. Default 60 s.
-	MaxStaleness time.Duration
-	// CallTimeout bounds one call of the bucket. Default 15 s.
-	CallTimeout time.Duration
-	// GiveUp is how long a batch may be in doubt before its callers are told
-	// ErrUnknown. The batch itself is never given up. Default 10 s.
-	GiveUp time.Duration
-	// By stands in ROOT and names this node for people.
-	By string
+	poll *rand.Rand // jitter of Run; used by nobody else
+	stop context.CancelFunc
+	done chan struct{} // closed by the sequencer when it ends
+	wake chan struct{} // holds one token; never closed
 
-	// OnApply, if set, is called after each segment was applied, by the goroutine
-	// that applied it. It must not call the Log.
-	OnApply func(*Segment)
+	mu       sync.Mutex // guards the fields below; no I/O under it
+	queue    []*call    // operations that wait for a batch
+	arrived  int        // operations queued since pace last asked
+	waiters  []*waiter  // for a catch-up that has not started
+	applied  Seq
+	advanced chan struct{} // closed, and replaced, when applied grows
+	fresh    time.Time     // when the last successful catch-up began
+	doubt    *InDoubtError
+	fatal    error // why the log is read-only for good
+	ended    error // what callers are told once the sequencer has ended
+}
 
-	// Mutants breaks single rules of the protocol in builds with the tag
-	// "mutant". It is empty in all others.
-	Mutants Mutants
+// Open makes st a copy of the log in bucket and keeps it one: it catches up with
+// the tail and starts the sequencer, which Close stops. The state is the Log's
+// until then; others may Get and Scan.
+//
+// Open writes nothing. It fails if the bucket is not founded (blob.ErrNotExist), if
+// a later celler must be used (ErrTooOld), and if the state has applied something
+// that is not in the log (ErrForked, ErrRolledBack).
+func Open(ctx context.Context, bucket blob.Bucket, st State, o Options) (*Log, error) {
+	o = o.withDefaults()
+	format, err := ReadFormat(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		bucket: bucket, state: st, store: format.Store, o: o, env: o.Env, log: o.Logger,
+		m:        newLogMetrics(o.Metrics),
+		done:     make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		advanced: make(chan struct{}),
+	}
+	if err := l.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.catchUpPatiently(ctx); err != nil {
+		l.codec.dec.Close()
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	l.env.Spawn(func() { l.sequence(run) })
+	return l, nil
+}
+
+// prepare sets up what the sequencer owns.
+func (l *Log) prepare(ctx context.Context) error {
+	var seed [16]byte
+	if _, err := io.ReadFull(l.env.Rand, seed[:]); err != nil {
+		return fmt.Errorf("draw a seed: %w", err)
+	}
+	l.poll = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
+	if err := l.renewWriter(); err != nil {
+		return err
+	}
+	var err error
+	if l.codec, err = newCodec(); err != nil {
+		return err
+	}
+	if l.seq, l.digest, err = l.state.Position(); err != nil {
+		return fmt.Errorf("read the state's position: %w", err)
+	}
+	l.advance(l.seq, l.digest)
+	return l.checkPosition(ctx)
+}
+
+// Close stops the sequencer and waits for it. Operations that wait for a slot get
+// ErrClosed; a batch that is in doubt stays so, and its callers get ErrUnknown.
+func (l *Log) Close() error {
+	l.stop()
+	<-l.done
+	return nil
 }
 
 // Op is one operation: a push, or an administrative change.
 type Op struct {
-	// Name says what it is, for errors and PushBoundary entries.
+	// Name says what it is, for errors and for people who read the log. It
+	// becomes a PushBoundary entry before the operation's own.
 	Name string
 	// Cost is roughly how many bytes its entries will have. It only helps to
 	// cut batches.
@@ -64,42 +131,203 @@ type Op struct {
 	Build func(View) ([]Entry, error)
 }
 
-// Log is a replica's end of the log: it claims slots and keeps a State up to date.
-type Log struct{}
-
-// Open catches up with the tail and starts the sequencer. The caller closes it.
-func Open(ctx context.Context, bucket blob.Bucket, st State, o Options) (*Log, error) {
-	return nil, errUnimplemented
+// Commit performs op and returns its slot once it is durable there and applied
+// here: everybody who catches up from now on sees it.
+//
+// If Build rejects op its error is returned unchanged; if Build returns no entries,
+// Commit returns a slot whose state asked for none. Either was decided on a state
+// that was current at some moment during the call. All other errors are to be told
+// apart with errors.Is: ErrConflict, ErrUnavailable, ErrClosed and the fatal ones
+// mean that nothing happened, ErrUnknown that it may have.
+//
+// When ctx ends first, Commit returns at once. If the operation has been sent to
+// the bucket the error is ErrUnknown, and the sequencer goes on until the slot is settled.
+func (l *Log) Commit(ctx context.Context, op Op) (Seq, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	c := &call{op: op, done: make(chan struct{})}
+	if err := l.enqueue(c); err != nil {
+		return 0, err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+	return l.outcome(ctx, c)
 }
 
-// Close stops the sequencer and waits for it.
-func (l *Log) Close() error { return errUnimplemented }
+func (l *Log) enqueue(c *call) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended != nil {
+		return l.ended
+	}
+	c.since = l.env.Now()
+	l.queue = append(l.queue, c)
+	l.arrived++
+	l.m.queue.Set(float64(len(l.queue)))
+	l.wakeSequencer()
+	return nil
+}
 
-// Commit returns nil once the operation is durable in a slot and applied here.
-func (l *Log) Commit(ctx context.Context, op Op) (Seq, error) { return 0, errUnimplemented }
+// outcome returns what became of c, or abandons it because ctx has ended.
+func (l *Log) outcome(ctx context.Context, c *call) (Seq, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case c.settled:
+		return c.seq, c.err
+	case c.sent:
+		c.abandoned = true
+		l.m.results[resultUnknown].Inc()
+		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+	default:
+		c.abandoned = true
+		l.m.results[resultUnavailable].Inc()
+		return 0, fmt.Errorf("%w: %w", ErrConflict, context.Cause(ctx))
+	}
+}
 
-// CatchUp performs, or joins, a catch-up that starts after the call.
-func (l *Log) CatchUp(ctx context.Context) (Seq, error) { return 0, errUnimplemented }
+// CatchUp performs a catch-up that starts after the call, alone or together with
+// others, and returns the last applied slot. Afterwards the state has everything
+// that anybody was acknowledged before the call: it is what must precede a "no".
+func (l *Log) CatchUp(ctx context.Context) (Seq, error) {
+	w := &waiter{done: make(chan struct{})}
+	l.mu.Lock()
+	if l.ended != nil {
+		defer l.mu.Unlock()
+		return l.applied, l.ended
+	}
+	l.waiters = append(l.waiters, w)
+	l.wakeSequencer()
+	l.mu.Unlock()
 
-// Wait returns when slot seq has been applied.
-func (l *Log) Wait(ctx context.Context, seq Seq) error { return errUnimplemented }
+	select {
+	case <-w.done:
+		return w.seq, w.err
+	case <-ctx.Done():
+		return l.Seq(), fmt.Errorf("catch up: %w", context.Cause(ctx))
+	}
+}
+
+// Wait returns once slot seq has been applied. It looks for the slot itself, once;
+// if it is not there, nobody has been acknowledged it, and Wait waits for Run or
+// another caller to find it.
+func (l *Log) Wait(ctx context.Context, seq Seq) error {
+	if l.Seq() >= seq {
+		return nil
+	}
+	if have, err := l.CatchUp(ctx); err != nil || have >= seq {
+		return err
+	}
+	for {
+		l.mu.Lock()
+		have, advanced, ended := l.applied, l.advanced, l.ended
+		l.mu.Unlock()
+		if have >= seq || ended != nil {
+			return ended
+		}
+		select {
+		case <-advanced:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for slot %v, now at %v: %w", seq, l.Seq(), context.Cause(ctx))
+		}
+	}
+}
 
 // Seq returns the last applied slot.
-func (l *Log) Seq() Seq { return 0 }
+func (l *Log) Seq() Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.applied
+}
 
-// Staleness returns how old the replica's knowledge of the tail is.
-func (l *Log) Staleness(now time.Time) time.Duration { return 0 }
+// Store returns the id of the store that the log belongs to.
+func (l *Log) Store() StoreID { return l.store }
 
-// Fresh reports whether Staleness is within Options.MaxStaleness.
-func (l *Log) Fresh(now time.Time) bool { return false }
+// Staleness returns how long before now the state was known to be current.
+func (l *Log) Staleness(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(0, now.Sub(l.fresh))
+}
 
-// Err returns why the log cannot be written: for good, or at the moment.
-func (l *Log) Err() error { return errUnimplemented }
+// Fresh reports whether Staleness is within Options.MaxStaleness. A replica that
+// is not fresh should not answer: what it has may refer to data that is gone.
+func (l *Log) Fresh(now time.Time) bool { return l.Staleness(now) <= l.o.MaxStaleness }
 
-// Run polls the tail until ctx is done or the log fails for good.
-func (l *Log) Run(ctx context.Context) error { return errUnimplemented }
+// Err returns why the log cannot be written: for good, after ErrForked,
+// ErrRolledBack, ErrTooOld or a segment that could not be applied; or for as long
+// as an *InDoubtError says. The state can still be read.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fatal != nil {
+		return l.fatal
+	}
+	if l.doubt != nil {
+		return l.doubt
+	}
+	return nil
+}
 
-// ReadSegments yields the segments of slots from to to, both inclusive.
-func ReadSegments(ctx context.Context, bucket blob.Bucket, from, to Seq) iter.Seq2[*Segment, error] {
-	return func(yield func(*Segment, error) bool) { yield(nil, errUnimplemented) }
+// Run catches up every Options.PollInterval, until ctx is done or the Log is
+// closed, when it returns nil, or until the log fails for good. The caller owns
+// the goroutine.
+func (l *Log) Run(ctx context.Context) error {
+	failing := false
+	for {
+		tenth := l.o.PollInterval / 10
+		l.env.Sleep(ctx, l.o.PollInterval-tenth+time.Duration(l.poll.Int64N(int64(2*tenth)+1)), nil)
+		if ctx.Err() != nil {
+			return nil
+		}
+		_, err := l.CatchUp(ctx)
+		switch {
+		case errors.Is(err, ErrClosed), ctx.Err() != nil:
+			return nil
+		case l.fatalErr() != nil:
+			return l.fatalErr()
+		case err != nil && !failing:
+			l.log.Warn("cannot read the log", "err", err, "seq", uint64(l.Seq()))
+		case err == nil && failing:
+			l.log.Info("reading the log again", "seq", uint64(l.Seq()))
+		}
+		failing = err != nil
+	}
+}
+
+// fail makes err the reason why the log is read-only for good.
+func (l *Log) fail(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fatal == nil {
+		l.fatal = err
+		l.m.failed.Set(1)
+		l.log.Error("the log is read-only from now on", "err", err, "seq", uint64(l.seq))
+	}
+	return l.fatal
+}
+
+func (l *Log) fatalErr() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fatal
+}
+
+func (l *Log) wakeSequencer() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// renewWriter draws a new writer id. Its session is opened by its first commit.
+func (l *Log) renewWriter() error {
+	if _, err := io.ReadFull(l.env.Rand, l.writer[:]); err != nil {
+		return fmt.Errorf("draw a writer id: %w", err)
+	}
+	l.cloned, l.ownSeen = false, 0
+	return nil
 }

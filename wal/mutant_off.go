@@ -2,6 +2,8 @@
 
 package wal
 
+import "context"
+
 // Mutants breaks single rules of the protocol, so that simulations can prove that
 // each rule is necessary and that they would notice its loss. It has fields only
 // in builds with the tag "mutant" (mutant_on.go lists them); in this build it is
@@ -21,3 +23,5 @@ func (Mutants) joinRunningCatchUp() bool  { return false }
 func (Mutants) noRollbackCheck() bool     { return false }
 func (Mutants) rejectWithoutProof() bool  { return false }
 func (Mutants) seesOnlyStateBefore() bool { return false }
+
+func (l *Log) mutate(context.Context, *batch) bool { return false }

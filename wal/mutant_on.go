@@ -2,6 +2,14 @@
 
 package wal
 
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/celler/celler/blob"
+)
+
 // Mutants breaks single rules of the protocol, so that simulations can prove that
 // each rule is necessary and that they would notice its loss.
 type Mutants struct {
@@ -56,3 +64,33 @@ func (m Mutants) joinRunningCatchUp() bool  { return m.JoinRunningCatchUp }
 func (m Mutants) noRollbackCheck() bool     { return m.NoRollbackCheck }
 func (m Mutants) rejectWithoutProof() bool  { return m.RejectWithoutProof }
 func (m Mutants) seesOnlyStateBefore() bool { return m.SeesOnlyStateBefore }
+
+// mutate does to a batch that has just failed what the protocol forbids, and
+// reports whether its callers are to be left alone.
+func (l *Log) mutate(ctx context.Context, b *batch) bool {
+	if b.open() || b.won {
+		return false
+	}
+	switch {
+	case l.o.Mutants.MissConcludes:
+		if r := l.readSlots(ctx, b.seq, 1)[0]; errors.Is(r.err, blob.ErrNotExist) {
+			l.pending = nil
+			l.answer(b.calls, 0, fmt.Errorf("%w: %w", ErrConflict, b.cause))
+			return true
+		}
+	case l.o.Mutants.RenumberInDoubt:
+		b.number++
+		return l.seal(b) == nil
+	case l.o.Mutants.SkipInDoubtSlot:
+		b.seq++
+		seg := *b.segment
+		seg.Seq = b.seq
+		b.segment = &seg
+		var err error
+		if b.object, err = l.codec.append(nil, &seg); err == nil {
+			b.digest = DigestOf(b.object)
+		}
+		return err == nil
+	}
+	return false
+}

@@ -19,7 +19,7 @@ type overlay struct {
 
 type keyRange struct{ from, to []byte } // half-open
 
-func newOverlay(base View) *overlay { return &overlay{base: base} }
+func newOverlay(base View) *overlay { return &overlay{base: base, rows: newSkipList()} }
 
 // apply performs entries on the overlay.
 func (o *overlay) apply(entries []Entry) {
@@ -111,7 +111,11 @@ const skipHeight = 16 // enough for 2^16 rows at full speed, and far more at a l
 type skipNode struct {
 	key, value []byte
 	deleted    bool
-	next       [skipHeight]*skipNode
+	next       []*skipNode // as many as the node is high
+}
+
+func newSkipList() skipList {
+	return skipList{head: skipNode{next: make([]*skipNode, skipHeight)}}
 }
 
 // seek returns the first node whose key is at least key.
@@ -140,7 +144,7 @@ func (l *skipList) put(key, value []byte, deleted bool) {
 	}
 	l.count++
 	height := min(1+bits.TrailingZeros64(l.count), skipHeight)
-	node := &skipNode{key: key, value: value, deleted: deleted}
+	node := &skipNode{key: key, value: value, deleted: deleted, next: make([]*skipNode, height)}
 	for level := range height {
 		node.next[level] = before[level].next[level]
 		before[level].next[level] = node

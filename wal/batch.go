@@ -1,0 +1,232 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+)
+
+// call is one Commit under way.
+type call struct {
+	op    Op
+	since time.Time
+	done  chan struct{} // closed by the sequencer, with settled
+
+	// Guarded by Log.mu.
+	sent      bool // in doubt: its entries are, or were, in a request without an answer
+	abandoned bool // the caller has left
+	settled   bool // seq and err are the answer
+	seq       Seq
+	err       error
+
+	// Owned by the sequencer: what the last build made of it.
+	verdict error // it is rejected
+	entries bool  // it has entries in the batch
+}
+
+// batch is what one writer wants in one slot. Once it was sent it is in doubt
+// until the slot is settled: the same bytes go to the same slot, under the same
+// number, as often as it takes (I4).
+type batch struct {
+	number  uint64 // per writer
+	calls   []*call
+	entries []Entry
+	riders  []*waiter // callers of CatchUp whom a won slot answers as well
+
+	seq     Seq
+	segment *Segment // as a reader decodes it
+	object  []byte
+	digest  Digest
+
+	began    time.Time // when the last create began
+	first    time.Time // when the first did
+	attempts int
+	due      time.Time // when to try again
+	won      bool      // the create succeeded; ROOT has not been read since
+	existed  bool      // the slot was found occupied
+	cause    error     // of the last failed attempt
+	retry    *backoff
+}
+
+// open reports whether the batch only opens the writer's session.
+func (b *batch) open() bool { return b.number == 1 }
+
+// build asks the operations for their entries, each given those before it. Those
+// that do not fit any more go back to the front of the queue.
+func (l *Log) build(calls []*call) *batch {
+	b := &batch{retry: newBackoff(l.env)}
+	over := newOverlay(l.state)
+	var view View = over
+	if l.o.Mutants.seesOnlyStateBefore() {
+		view = l.state
+	}
+	size := 0
+	for i, c := range calls {
+		c.verdict, c.entries = nil, false
+		entries, err := l.buildOne(c, view)
+		if err != nil {
+			c.verdict = err
+			continue
+		}
+		n := 0
+		for j := range entries {
+			n += entries[j].size()
+		}
+		if n > l.o.MaxOpBytes {
+			c.verdict = &TooLargeError{Op: c.op.Name, Bytes: n, Max: l.o.MaxOpBytes}
+			continue
+		}
+		if size > 0 && size+n > l.o.MaxSegmentBytes {
+			b.calls = calls[:i]
+			l.requeue(calls[i:])
+			return b
+		}
+		size += n
+		c.entries = len(entries) > 0
+		b.entries = append(b.entries, entries...)
+		over.apply(entries)
+	}
+	b.calls = calls
+	return b
+}
+
+// maxNameBytes bounds the name in a PushBoundary.
+const maxNameBytes = 256
+
+func (l *Log) buildOne(c *call, view View) ([]Entry, error) {
+	entries, err := c.op.Build(view)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	for i := range entries {
+		e := &entries[i]
+		why := e.check()
+		if why == "" && reserved(e) {
+			why = "keys that begin with '!' are the log's own"
+		}
+		if why != "" {
+			return nil, &EntryError{Op: c.op.Name, Key: e.Key, Reason: why}
+		}
+	}
+	if c.op.Name == "" {
+		return entries, nil
+	}
+	name := c.op.Name[:min(len(c.op.Name), maxNameBytes)]
+	return append([]Entry{{Kind: PushBoundary, Key: []byte(name)}}, entries...), nil
+}
+
+// reserved reports whether an operation must not write e. The one thing it may do
+// to bookkeeping is to forget the session of a writer.
+func reserved(e *Entry) bool {
+	switch e.Kind {
+	case Delete:
+		return e.Key[0] == reservedPrefix && !bytes.HasPrefix(e.Key, []byte(sessionPrefix))
+	case DeleteRange:
+		return e.Key[0] <= reservedPrefix && e.Value[0] >= reservedPrefix
+	case Set:
+		return e.Key[0] == reservedPrefix
+	default:
+		return false
+	}
+}
+
+// seal places the batch in the next slot, and reads it as everybody else will: a
+// segment that a replica could not digest must not get into the log.
+func (l *Log) seal(b *batch) error {
+	b.seq, b.won, b.existed = l.seq+1, false, false
+	seg := &Segment{
+		Store: l.store, Seq: b.seq, Prev: l.digest, Writer: l.writer, Batch: b.number,
+		Time: l.env.Now(), Entries: b.entries,
+	}
+	var err error
+	if b.object, err = l.codec.append(nil, seg); err != nil {
+		return err
+	}
+	if b.segment, b.digest, err = l.codec.decode(b.object); err != nil {
+		return fmt.Errorf("read own segment for slot %v: %w", b.seq, err)
+	}
+	l.m.segmentBytes.Update(float64(len(b.object)))
+	return nil
+}
+
+// create sends the batch to its slot, once.
+func (l *Log) create(ctx context.Context, b *batch) error {
+	ctx, cancel := l.env.WithTimeout(ctx, l.o.CallTimeout)
+	defer cancel()
+	_, err := l.bucket.Create(ctx, b.seq.Key(), b.object)
+	return err
+}
+
+// markSent makes the calls with entries in doubt, from their callers' view. It
+// refuses if one of them has left in the meantime, having been told that nothing
+// happened.
+func (l *Log) markSent(b *batch) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range b.calls {
+		if c.abandoned && c.entries {
+			return false
+		}
+	}
+	for _, c := range b.calls {
+		c.sent = c.entries
+	}
+	return true
+}
+
+// requeue puts calls back at the head of the queue: nothing has happened to them.
+func (l *Log) requeue(calls []*call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	back := make([]*call, 0, len(calls)+len(l.queue))
+	for _, c := range calls {
+		if c.sent = false; !c.abandoned {
+			back = append(back, c)
+		}
+	}
+	l.queue = append(back, l.queue...)
+	l.m.queue.Set(float64(len(l.queue)))
+}
+
+// answer settles calls. A rejected one gets its own verdict unless err says that
+// the verdict was never proven.
+func (l *Log) answer(calls []*call, seq Seq, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range calls {
+		if c.settled {
+			continue
+		}
+		c.settled, c.seq, c.err = true, seq, err
+		result := resultCommitted
+		switch {
+		case err != nil:
+			c.seq = 0
+			result = resultUnavailable
+			if c.sent {
+				result = resultUnknown
+			}
+		case c.verdict != nil:
+			c.seq, c.err = 0, c.verdict
+			result = resultRejected
+		}
+		if !c.abandoned {
+			l.m.results[result].Inc()
+		}
+		close(c.done)
+	}
+}
+
+// split separates the calls of a batch that are in doubt from those that have
+// nothing in it.
+func (b *batch) split() (inDoubt, others []*call) {
+	for _, c := range b.calls {
+		if c.entries {
+			inDoubt = append(inDoubt, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return inDoubt, others
+}

@@ -1,0 +1,59 @@
+package wal
+
+import (
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// logMetrics are the numbers a Log reports. Their names are part of its interface.
+type logMetrics struct {
+	commitSeconds  *metrics.Histogram // from the start of a batch to its acknowledgement
+	segmentBytes   *metrics.Histogram // of own segments, as stored
+	batchOps       *metrics.Histogram
+	catchUpSeconds *metrics.Histogram
+	applied        *metrics.Counter
+	lost           *metrics.Counter // slots that went to somebody else
+	unanswered     *metrics.Counter // creates without an answer, or followed by none from ROOT
+	phantoms       *metrics.Counter // creates won in a slot that had been truncated
+	fenced         *metrics.Counter
+	bootstraps     *metrics.Counter
+	catchUpOK      *metrics.Counter
+	catchUpFailed  *metrics.Counter
+	results        map[string]*metrics.Counter // outcome of Commit, a closed set; read only
+	seq            *metrics.Gauge
+	inDoubt        *metrics.Gauge // 1 while a batch is in doubt for longer than Options.GiveUp
+	failed         *metrics.Gauge // 1 once the log is read-only for good
+	queue          *metrics.Gauge // operations that wait for a slot
+}
+
+func newLogMetrics(set *metrics.Set) *logMetrics {
+	m := &logMetrics{
+		commitSeconds:  set.GetOrCreateHistogram("celler_wal_commit_seconds"),
+		segmentBytes:   set.GetOrCreateHistogram("celler_wal_segment_bytes"),
+		batchOps:       set.GetOrCreateHistogram("celler_wal_batch_ops"),
+		catchUpSeconds: set.GetOrCreateHistogram("celler_wal_catch_up_seconds"),
+		applied:        set.GetOrCreateCounter("celler_wal_applied_segments_total"),
+		lost:           set.GetOrCreateCounter("celler_wal_lost_slots_total"),
+		unanswered:     set.GetOrCreateCounter("celler_wal_unanswered_creates_total"),
+		phantoms:       set.GetOrCreateCounter("celler_wal_phantoms_total"),
+		fenced:         set.GetOrCreateCounter("celler_wal_fenced_writers_total"),
+		bootstraps:     set.GetOrCreateCounter("celler_wal_bootstraps_total"),
+		catchUpOK:      set.GetOrCreateCounter(`celler_wal_catch_ups_total{result="ok"}`),
+		catchUpFailed:  set.GetOrCreateCounter(`celler_wal_catch_ups_total{result="failed"}`),
+		seq:            set.GetOrCreateGauge("celler_wal_seq", nil),
+		inDoubt:        set.GetOrCreateGauge("celler_wal_in_doubt", nil),
+		failed:         set.GetOrCreateGauge("celler_wal_failed", nil),
+		queue:          set.GetOrCreateGauge("celler_wal_queued_ops", nil),
+		results:        make(map[string]*metrics.Counter),
+	}
+	for _, result := range []string{resultCommitted, resultRejected, resultUnknown, resultUnavailable} {
+		m.results[result] = set.GetOrCreateCounter(`celler_wal_commits_total{result="` + result + `"}`)
+	}
+	return m
+}
+
+const (
+	resultCommitted   = "committed"   // in a slot, or nothing to do
+	resultRejected    = "rejected"    // by Build or by a limit
+	resultUnknown     = "unknown"     // ErrUnknown
+	resultUnavailable = "unavailable" // nothing happened, for any other reason
+)

@@ -1,0 +1,70 @@
+package wal
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Options tune a Log. The zero value is right for a server.
+type Options struct {
+	Env     Env
+	Logger  *slog.Logger // nil: discard
+	Metrics *metrics.Set // nil: a private set
+
+	// MaxSegmentBytes is where a batch of several operations stops growing, in
+	// bytes of encoded entries. Large segments cost little on a healthy bucket, but
+	// a loser of the slot may see its connection reset instead of an answer.
+	// Default 1 MiB.
+	MaxSegmentBytes int
+	// MaxOpBytes is what the entries of one operation may have, alone in its
+	// segment. Default 8 MiB, which is also the most.
+	MaxOpBytes int
+	// MaxBatch is how many operations a batch may have. Default 4096.
+	MaxBatch int
+	// PollInterval is how often Run looks for new segments, ± 10 %. Default 1 s.
+	PollInterval time.Duration
+	// MaxStaleness is the age of the last successful catch-up at which Fresh
+	// turns false. Default 60 s.
+	MaxStaleness time.Duration
+	// CallTimeout bounds one call of the bucket. Default 15 s.
+	CallTimeout time.Duration
+	// GiveUp is how long a batch may be in doubt before its callers are told
+	// ErrUnknown. The batch itself is never given up. Default 10 s.
+	GiveUp time.Duration
+
+	// OnApply, if set, is called after each segment was applied, by the goroutine
+	// that applied it. It must not call the Log.
+	OnApply func(*Segment)
+
+	// Mutants breaks single rules of the protocol in builds with the tag
+	// "mutant". It is empty in all others.
+	Mutants Mutants
+}
+
+func (o Options) withDefaults() Options {
+	o.Env = o.Env.withDefaults()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	orDefault(&o.MaxSegmentBytes, 1<<20)
+	orDefault(&o.MaxOpBytes, maxPlainBytes/2)
+	o.MaxOpBytes = min(o.MaxOpBytes, maxPlainBytes/2)
+	o.MaxSegmentBytes = min(o.MaxSegmentBytes, o.MaxOpBytes)
+	orDefault(&o.MaxBatch, 4096)
+	orDefault(&o.PollInterval, time.Second)
+	orDefault(&o.MaxStaleness, time.Minute)
+	orDefault(&o.CallTimeout, 15*time.Second)
+	orDefault(&o.GiveUp, 10*time.Second)
+	return o
+}
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}

@@ -1,0 +1,380 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/celler/celler/blob"
+)
+
+// sequence is the sequencer: the one goroutine that reads the tail, applies
+// segments and claims slots. Everybody else leaves a call or a waiter in a queue
+// and wakes it. It does one thing at a time, so there is never a second batch
+// while one is in doubt, and slot n+1 is never claimed before slot n is applied (I3).
+func (l *Log) sequence(ctx context.Context) {
+	defer close(l.done)
+	defer l.codec.dec.Close()
+	for ctx.Err() == nil && l.fatalErr() == nil {
+		switch what, pause := l.next(); what {
+		case workCatchUp:
+			l.caught = true
+			_ = l.serveWaiters(ctx) // its callers have the error; a fatal one ends the loop
+		case workAttempt:
+			l.caught = false
+			l.attempt(ctx)
+		case workBatch:
+			l.caught = false
+			l.begin(ctx)
+		case workNone:
+			l.env.Sleep(ctx, pause, l.wake)
+		}
+	}
+	l.drain()
+}
+
+type work int
+
+const (
+	workNone    work = iota // wait: for something to do, or for the time to do it
+	workCatchUp             // somebody waits for a catch-up
+	workAttempt             // the batch in doubt is due again
+	workBatch               // operations wait for a slot
+)
+
+// next chooses what to do. Catch-ups and attempts at a batch take turns, so that
+// neither readers nor writers can starve the other side.
+func (l *Log) next() (work, time.Duration) {
+	now := l.env.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ready, pause := workNone, time.Duration(-1)
+	if l.pending != nil {
+		ready, pause = workAttempt, l.pending.due.Sub(now)
+	} else if len(l.queue) > 0 {
+		ready, pause = workBatch, l.pace.holdUntil(len(l.queue), l.queue[0].since).Sub(now)
+	}
+	isDue := ready != workNone && pause <= 0
+	if len(l.waiters) > 0 && (!isDue || ready == workAttempt && !l.caught) {
+		return workCatchUp, 0
+	}
+	if isDue {
+		return ready, 0
+	}
+	return workNone, pause
+}
+
+// begin makes a batch of what is in the queue and sends it. Those who wait for a
+// catch-up ride along: a won slot proves that nothing is missing before it.
+func (l *Log) begin(ctx context.Context) {
+	calls := l.take()
+	if len(calls) == 0 {
+		return
+	}
+	if err := l.root.writable(); err != nil {
+		l.answer(calls, 0, err)
+		return
+	}
+	b := l.build(calls)
+	if len(b.entries) == 0 && !l.o.Mutants.rejectWithoutProof() {
+		// Nothing to write, so no slot will prove that "nothing" is the right
+		// answer. A catch-up that starts now does.
+		if err := l.serveWaiters(ctx); err != nil {
+			l.answer(b.calls, 0, l.unavailable(err))
+			return
+		}
+		b = l.build(b.calls)
+	}
+	if len(b.entries) == 0 {
+		l.answer(b.calls, l.seq, nil)
+		return
+	}
+
+	session, known, err := l.state.Session(l.writer)
+	if err != nil {
+		l.requeue(b.calls)
+		_ = l.fail(fmt.Errorf("read the session of writer %v: %w", l.writer, err))
+		return
+	}
+	if l.cloned {
+		known = false
+		if err := l.renewWriter(); err != nil {
+			l.requeue(b.calls)
+			_ = l.fail(err)
+			return
+		}
+	}
+	b.number = session + 1
+	if !known || session == 0 {
+		// The writer's first batch has no effects, so that there is nothing to be
+		// in doubt about when a missing session cannot tell "not yet" from "no more".
+		l.requeue(b.calls)
+		b = &batch{number: 1, retry: newBackoff(l.env)}
+	}
+	if err := l.seal(b); err != nil {
+		l.answer(b.calls, 0, err)
+		return
+	}
+	if !l.markSent(b) {
+		l.requeue(b.calls)
+		return
+	}
+	l.mu.Lock()
+	b.riders, l.waiters = l.waiters, nil
+	l.mu.Unlock()
+	l.pending = b
+	l.attempt(ctx)
+}
+
+// take removes from the queue what may fit a batch.
+func (l *Log) take() []*call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pace.arrivals(l.env.Now(), l.arrived) {
+		l.arrived = 0
+	}
+	var calls []*call
+	cost := 0
+	for len(l.queue) > 0 && len(calls) < l.o.MaxBatch && cost < l.o.MaxSegmentBytes {
+		c := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		if c.abandoned {
+			continue
+		}
+		cost += c.op.Cost
+		calls = append(calls, c)
+	}
+	l.m.queue.Set(float64(len(l.queue)))
+	return calls
+}
+
+// attempt tries to settle the pending batch.
+//
+//	create       answer          what it means
+//	ok                           ours, if ROOT read now has its floor at or below the slot
+//	exists                       perhaps ours, from an attempt whose answer was lost:
+//	                             the state after a catch-up knows
+//	anything else                nothing. The request may have been lost, performed,
+//	                             or be performed later. Again, the same bytes
+func (l *Log) attempt(ctx context.Context) {
+	b := l.pending
+	b.attempts++
+	if !b.won {
+		b.began = l.env.Now()
+		if b.attempts == 1 {
+			b.first = b.began
+		}
+		err := l.create(ctx, b)
+		if errors.Is(err, blob.ErrExist) {
+			b.existed = true
+			l.resolve(ctx)
+			return
+		}
+		if err != nil {
+			l.stayInDoubt(ctx, fmt.Errorf("create segment in slot %v: %w", b.seq, err))
+			return
+		}
+		b.won = true
+	}
+	if !l.o.Mutants.noWriterCheck() {
+		// The writer's half of I1: the slot may have been truncated long ago, and
+		// its name free again.
+		if err := l.refreshRoot(ctx); err != nil {
+			l.stayInDoubt(ctx, err)
+			return
+		}
+		if l.root.Floor > b.seq {
+			l.m.phantoms.Inc()
+			l.log.Warn("won a slot below the floor", "seq", uint64(b.seq), "batch", b.number)
+			b.won = false
+			l.resolve(ctx)
+			return
+		}
+	}
+	if err := l.apply(b.segment, b.digest); err != nil {
+		return
+	}
+	l.setFresh(b.began)
+	l.committed()
+}
+
+// resolve catches up, which settles the pending batch or leaves it in doubt.
+func (l *Log) resolve(ctx context.Context) {
+	b := l.pending
+	l.releaseRiders(b)
+	err := l.serveWaiters(ctx)
+	if l.pending != b {
+		return
+	}
+	if err == nil {
+		// The bucket contradicts itself: a slot that exists and cannot be read.
+		// Nothing to conclude, and nothing to be gained by hurrying.
+		err = fmt.Errorf("slot %v is occupied, but there is no segment in it", b.seq)
+	}
+	l.stayInDoubt(ctx, err)
+}
+
+// settle asks the state, after a catch-up, what became of the pending batch.
+//
+// The session table answers for every history: the batch may have been applied
+// from its slot, or with a snapshot after its slot was truncated (I4).
+func (l *Log) settle() error {
+	b := l.pending
+	if b == nil || l.fatalErr() != nil {
+		return nil
+	}
+	session, known, err := l.state.Session(l.writer)
+	if err != nil {
+		return l.fail(fmt.Errorf("read the session of writer %v: %w", l.writer, err))
+	}
+	if l.o.Mutants.noSessions() {
+		session, known = l.ownSeen, true
+	}
+	if b.existed && l.o.Mutants.lostOnExist() {
+		session = 0
+	}
+	switch {
+	case l.cloned, !known && !b.open():
+		return l.fenced()
+	case session >= b.number:
+		l.committed()
+	case l.seq >= b.seq:
+		l.lost()
+	}
+	return nil
+}
+
+// committed settles the pending batch: it is in its slot and applied.
+func (l *Log) committed() {
+	b := l.pending
+	l.pending = nil
+	l.setDoubt(nil)
+	now := l.env.Now()
+	l.m.commitSeconds.Update(now.Sub(b.first).Seconds())
+	l.m.batchOps.Update(float64(len(b.calls)))
+	if !b.open() {
+		l.pace.committed(now, now.Sub(b.began), len(b.calls))
+	}
+	l.answer(b.calls, b.seq, nil)
+	l.answerWaiters(b.riders, nil)
+}
+
+// lost settles the pending batch: its slot went to somebody else, so its
+// operations are as if never sent. They are built again on the new state (I6).
+func (l *Log) lost() {
+	b := l.pending
+	l.m.lost.Inc()
+	l.releaseRiders(b)
+	if l.o.Mutants.noRevalidation() && !b.open() {
+		if err := l.seal(b); err == nil {
+			return
+		}
+	}
+	l.pending = nil
+	l.setDoubt(nil)
+	l.requeue(b.calls)
+}
+
+// fenced settles the pending batch: nobody can tell any more what became of it.
+func (l *Log) fenced() error {
+	b := l.pending
+	l.m.fenced.Inc()
+	l.log.Warn("the session of this writer is gone", "writer", l.writer.String(), "batch", b.number, "seq", uint64(b.seq))
+	l.releaseRiders(b)
+	l.pending = nil
+	l.setDoubt(nil)
+	inDoubt, others := b.split()
+	l.requeue(others)
+	l.answer(inDoubt, 0, fmt.Errorf("batch %d of writer %v in slot %v: %w: %w", b.number, l.writer, b.seq, ErrUnknown, ErrFenced))
+	if err := l.renewWriter(); err != nil {
+		return l.fail(err)
+	}
+	return nil
+}
+
+// stayInDoubt notes a failed attempt and when to make the next. After
+// Options.GiveUp callers are not kept waiting any longer: those of the batch learn
+// that the outcome is unknown, those in the queue that nothing happened.
+func (l *Log) stayInDoubt(ctx context.Context, cause error) {
+	b := l.pending
+	b.cause = cause
+	l.m.unanswered.Inc()
+	l.releaseRiders(b)
+	now := l.env.Now()
+	b.due = now.Add(b.retry.pause())
+	if l.mutate(ctx, b) || now.Sub(b.first) < l.o.GiveUp {
+		return
+	}
+	doubt := &InDoubtError{Seq: b.seq, Writer: l.writer, Batch: b.number, Attempts: b.attempts, Since: b.first, Cause: cause}
+	if l.setDoubt(doubt) {
+		l.log.Warn("the log takes no segments", "err", cause, "seq", uint64(b.seq), "batch", b.number, "attempt", b.attempts)
+	}
+	inDoubt, others := b.split()
+	b.calls = nil
+	l.answer(inDoubt, 0, doubt)
+	l.answer(append(others, l.takeAll()...), 0, l.unavailable(cause))
+}
+
+// setDoubt publishes what Err returns, and reports whether it is news.
+func (l *Log) setDoubt(doubt *InDoubtError) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := (l.doubt == nil) != (doubt == nil)
+	l.doubt = doubt
+	l.m.inDoubt.Set(0)
+	if doubt != nil {
+		l.m.inDoubt.Set(1)
+	} else if news {
+		l.log.Info("the log takes segments again", "seq", uint64(l.seq))
+	}
+	return news
+}
+
+func (l *Log) takeAll() []*call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.queue
+	l.queue = nil
+	l.m.queue.Set(0)
+	return all
+}
+
+// releaseRiders lets those who rode along with b wait for a catch-up again.
+func (l *Log) releaseRiders(b *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiters = append(b.riders, l.waiters...)
+	b.riders = nil
+}
+
+func (l *Log) unavailable(cause error) error {
+	if fatal := l.fatalErr(); fatal != nil {
+		return fatal
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+}
+
+// drain answers everybody who still waits when the sequencer ends.
+func (l *Log) drain() {
+	l.mu.Lock()
+	l.ended = l.fatal
+	if l.ended == nil {
+		l.ended = ErrClosed
+	}
+	ended, waiters, queue := l.ended, l.waiters, l.queue
+	l.waiters, l.queue = nil, nil
+	close(l.advanced)
+	l.advanced = make(chan struct{})
+	l.mu.Unlock()
+
+	if b := l.pending; b != nil {
+		inDoubt, others := b.split()
+		l.answerWaiters(b.riders, ended)
+		l.answer(inDoubt, 0, fmt.Errorf("batch %d of writer %v in slot %v: %w: %w", b.number, l.writer, b.seq, ErrUnknown, ended))
+		l.answer(others, 0, ended)
+	}
+	l.answerWaiters(waiters, ended)
+	l.answer(queue, 0, ended)
+}
