@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -236,7 +235,7 @@ func (d *dumper) walk(dir, name string) bool {
 		return false
 	}
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
+		path := dir + "/" + e.Name()
 		var more bool
 		switch e.Type() {
 		case 0:
@@ -263,14 +262,15 @@ func (d *dumper) emit(kind itemKind, name, path string, err error) bool {
 		return false
 	}
 	it.kind, it.name, it.path, it.err = kind, name, path, err
-	switch kind {
-	case itemFile:
-		d.work <- it
-	case itemSymlink:
+	if kind == itemSymlink {
 		it.target, it.err = os.Readlink(path)
 	}
-	d.order <- it
-	return it.err == nil || kind == itemFile
+	more := it.err == nil
+	if kind == itemFile {
+		d.work <- it
+	}
+	d.order <- it // from here on it belongs to others
+	return more
 }
 
 func (d *dumper) writeAll() error {
