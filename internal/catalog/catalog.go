@@ -2,21 +2,18 @@ package catalog
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index"
 	"github.com/celler/celler/index/keyspace"
-	"github.com/celler/celler/nix"
 	"github.com/celler/celler/wal"
 )
-
-var errUnimplemented = errors.New("not implemented yet")
 
 // The nouns of this package's signatures, so that callers need not import the
 // packages below.
@@ -30,75 +27,123 @@ type (
 // ParseCacheName accepts the name of a cache.
 func ParseCacheName(s string) (CacheName, error) { return keyspace.ParseCacheName(s) }
 
+const (
+	// opBytes is how many bytes of entries go into one operation, roughly: a
+	// quarter of a segment, so that other operations find room beside it.
+	opBytes = 256 << 10
+
+	// rowOverhead is what an entry of the log costs beside its key and value.
+	rowOverhead = 8
+)
+
 // Options tune a Catalog. The zero value is right for a server.
 type Options struct {
 	Now     func() time.Time // nil: time.Now
-	Rand    io.Reader        // key pairs; nil: crypto/rand
+	Rand    io.Reader        // for key pairs; nil: crypto/rand
 	Logger  *slog.Logger     // nil: discard
 	Metrics *metrics.Set     // nil: a private set
 }
 
-// Catalog is safe for use by many goroutines.
-type Catalog struct{}
-
-// New returns a Catalog that commits to log and reads from db, which is the log's state.
-func New(log *wal.Log, db *index.DB, o Options) *Catalog { return &Catalog{} }
-
-// Publication is what makes a path appear in a cache.
-type Publication struct {
-	Path   Path // Sig, SigKey, FileSize and Created are filled in
-	Recipe chunk.Recipe
-	Packs  []chunk.NewPack
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	return o
 }
 
-func (c *Catalog) Cache(ctx context.Context, name CacheName) (Cache, error) {
-	return Cache{}, errUnimplemented
-}
-func (c *Catalog) Caches(ctx context.Context) ([]Cache, error) { return nil, errUnimplemented }
-func (c *Catalog) CreateCache(ctx context.Context, cache Cache) (Seq, error) {
-	return 0, errUnimplemented
-}
-func (c *Catalog) ConfigureCache(ctx context.Context, name CacheName, change func(*Cache) error) (Seq, error) {
-	return 0, errUnimplemented
-}
-func (c *Catalog) DestroyCache(ctx context.Context, name CacheName) (Seq, error) {
-	return 0, errUnimplemented
+// Catalog is what the log says, in terms of caches and paths.
+type Catalog struct {
+	wal     *wal.Log
+	db      *index.DB
+	now     func() time.Time
+	rand    io.Reader
+	log     *slog.Logger
+	metrics *metricSet
+	keys    keyring
+	sigs    sigMemo
 }
 
-// Sweep removes what destroyed caches left behind.
-func (c *Catalog) Sweep(ctx context.Context) error { return errUnimplemented }
+// New returns a Catalog that commits to log and reads from db, which must be the
+// state that log keeps up to date. The caller closes both, after the last use of
+// the Catalog.
+func New(log *wal.Log, db *index.DB, o Options) *Catalog {
+	o = o.withDefaults()
+	return &Catalog{
+		wal: log, db: db, now: o.Now, rand: o.Rand, log: o.Logger,
+		metrics: newMetricSet(o.Metrics),
+	}
+}
 
-func (c *Catalog) Path(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Path, error) {
-	return Path{}, errUnimplemented
-}
-func (c *Catalog) Paths(ctx context.Context, cache CacheName, after *nix.HashPart, limit int) ([]Path, error) {
-	return nil, errUnimplemented
-}
-func (c *Catalog) MissingPaths(ctx context.Context, cache CacheName, hashParts []nix.HashPart) ([]nix.HashPart, error) {
-	return nil, errUnimplemented
-}
-func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
-	return 0, errUnimplemented
-}
-func (c *Catalog) Withdraw(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Seq, error) {
-	return 0, errUnimplemented
-}
-func (c *Catalog) Recipe(ctx context.Context, narHash [32]byte) (chunk.Recipe, error) {
-	return chunk.Recipe{}, errUnimplemented
-}
-func (c *Catalog) Secret(ctx context.Context, name string, mk func() ([]byte, error)) (secret []byte, created bool, err error) {
-	return nil, false, errUnimplemented
-}
-func (c *Catalog) Seq() Seq                                { return 0 }
-func (c *Catalog) Wait(ctx context.Context, seq Seq) error { return errUnimplemented }
+// Seq returns the last slot of the log that reads see.
+func (c *Catalog) Seq() Seq { return c.wal.Seq() }
 
-func (c *Catalog) LookupChunks(ctx context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
-	return nil, nil, errUnimplemented
+// Wait returns when reads see slot seq.
+func (c *Catalog) Wait(ctx context.Context, seq Seq) error { return c.wal.Wait(ctx, seq) }
+
+// catchUp makes everything visible that was acknowledged before the call.
+func (c *Catalog) catchUp(ctx context.Context, doing string) error {
+	c.metrics.catchUps.Inc()
+	if _, err := c.wal.CatchUp(ctx); err != nil {
+		return fmt.Errorf("%s: look for newer segments: %w", doing, err)
+	}
+	return nil
 }
-func (c *Catalog) PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layout, error) {
-	return chunk.Layout{}, errUnimplemented
+
+// lookup decodes the row at key in the index. If it is not there it looks again
+// after a catch-up.
+func lookup[T any](ctx context.Context, c *Catalog, doing string, key []byte, decode func(key, value []byte) (T, error)) (T, bool, error) {
+	row, ok, err := local(c, key, decode)
+	if ok || err != nil {
+		return row, ok, err
+	}
+	if err := c.catchUp(ctx, doing); err != nil {
+		return row, false, err
+	}
+	return local(c, key, decode)
 }
-func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error {
-	return errUnimplemented
+
+// local decodes the row at key in the index, if it is there.
+func local[T any](c *Catalog, key []byte, decode func(key, value []byte) (T, error)) (row T, ok bool, err error) {
+	ok, err = c.db.Lookup(key, func(value []byte) error {
+		row, err = decode(key, value)
+		return err
+	})
+	return row, ok && err == nil, err
 }
-func (c *Catalog) UploadEpoch(ctx context.Context) (uint32, error) { return 0, errUnimplemented }
+
+// read decodes the row at key in the state an operation is built against.
+func read[T any](v wal.View, key []byte, decode func(key, value []byte) (T, error)) (row T, ok bool, err error) {
+	value, ok, err := v.Get(key)
+	if !ok || err != nil {
+		return row, false, err
+	}
+	row, err = decode(key, value)
+	return row, err == nil, err
+}
+
+func set(key, value []byte) wal.Entry { return wal.Entry{Kind: wal.Set, Key: key, Value: value} }
+func remove(key []byte) wal.Entry     { return wal.Entry{Kind: wal.Delete, Key: key} }
+
+// counter reads a counter in the state an operation is built against.
+func counter(v wal.View, which keyspace.Counter) (uint32, error) {
+	n, ok, err := read(v, keyspace.AppendCounterKey(nil, which), keyspace.DecodeCount)
+	if !ok {
+		n = keyspace.FirstCount
+	}
+	return n, err
+}
+
+// timestamp is the time a row gets: rows keep milliseconds.
+func (c *Catalog) timestamp() time.Time { return c.now().UTC().Truncate(time.Millisecond) }
+
+// invalid marks err as the fault of the request.
+func invalid(err error) error { return fmt.Errorf("%w: %w", ErrInvalid, err) }

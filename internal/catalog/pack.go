@@ -1,0 +1,235 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/wal"
+)
+
+// What the chunk store asks of the metadata.
+
+// LookupChunks says where chunks lie, and of which of them nothing is known here.
+// It never asks the bucket: what it overlooks is only stored twice.
+func (c *Catalog) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
+	locations, found := make([]chunk.Location, len(ids)), make([]bool, len(ids))
+	var buf [1 + len(chunk.ID{})]byte
+	for i := range ids {
+		key := keyspace.AppendChunkKey(buf[:0], ids[i])
+		ok, err := c.db.Lookup(key, func(value []byte) error {
+			row, err := keyspace.DecodeChunk(key, value)
+			locations[i] = row.Location
+			return err
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("look up chunk %v: %w", ids[i], err)
+		}
+		found[i] = ok
+	}
+	return locations, found, nil
+}
+
+// PackLayout returns the layout of a pack, or ErrNoPack.
+func (c *Catalog) PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layout, error) {
+	l, ok, err := lookup(ctx, c, "look up the pack", keyspace.AppendPackKey(nil, id), keyspace.DecodePack)
+	if err == nil && !ok {
+		err = fmt.Errorf("pack %v: %w", id, ErrNoPack)
+	}
+	return l, err
+}
+
+// UploadEpoch returns the epoch that names the packs whose upload begins now.
+func (c *Catalog) UploadEpoch(context.Context) (uint32, error) {
+	n, ok, err := local(c, keyspace.AppendCounterKey(nil, keyspace.UploadEpoch), keyspace.DecodeCount)
+	if !ok {
+		n = keyspace.FirstCount
+	}
+	return n, err
+}
+
+// CommitPacks makes packs and their chunks known; they are when it returns nil.
+// Packs that are known already change nothing. It fails with ErrChunksMissing if
+// a pack was uploaded too long ago.
+func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error {
+	for i := range packs {
+		if err := checkPack(&packs[i]); err != nil {
+			return err
+		}
+	}
+	for _, pieces := range cutPacks(packs) {
+		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit packs", Cost: packCost(pieces), Build: func(v wal.View) ([]wal.Entry, error) {
+			b := newPackBuilder(v)
+			for _, p := range pieces {
+				if err := b.add(p); err != nil {
+					return nil, err
+				}
+			}
+			return b.entries, b.refuse()
+		}})
+		if err != nil {
+			return c.countRefusal(err)
+		}
+	}
+	return nil
+}
+
+func checkPack(p *chunk.NewPack) error {
+	if len(p.IDs) != len(p.Layout.Sizes) || len(p.IDs) > chunk.MaxPackChunks {
+		return invalid(fmt.Errorf("pack %v has %d chunk ids and %d sizes, want as many and at most %d", p.Layout.ID, len(p.IDs), len(p.Layout.Sizes), chunk.MaxPackChunks))
+	}
+	return nil
+}
+
+// packPiece is some chunks of a pack: what fits in one operation.
+type packPiece struct {
+	pack     *chunk.NewPack
+	from, to int
+}
+
+const (
+	chunkCost = 1 + 32 + 14 + rowOverhead // bytes a chunk row takes in the log
+	sizeCost  = 3                         // bytes a chunk takes in its pack's row
+	frameCost = 10                        // bytes a frame takes there
+)
+
+func (p packPiece) cost() int {
+	n := (p.to - p.from) * chunkCost
+	if p.from == 0 {
+		n += 64 + len(p.pack.Layout.Sizes)*sizeCost + len(p.pack.Layout.Frames)*frameCost
+	}
+	return n
+}
+
+func packCost(pieces []packPiece) int {
+	n := 0
+	for _, p := range pieces {
+		n += p.cost()
+	}
+	return n
+}
+
+// cutPacks deals packs out to operations. The first piece of a pack brings its
+// row, the others come after it.
+func cutPacks(packs []chunk.NewPack) (ops [][]packPiece) {
+	const chunks = opBytes / (2 * chunkCost)
+	room := 0
+	for i := range packs {
+		p := &packs[i]
+		for from := 0; from == 0 || from < len(p.IDs); from += chunks {
+			piece := packPiece{pack: p, from: from, to: min(from+chunks, len(p.IDs))}
+			if cost := piece.cost(); cost > room {
+				ops, room = append(ops, nil), opBytes
+			}
+			room -= piece.cost()
+			ops[len(ops)-1] = append(ops[len(ops)-1], piece)
+		}
+	}
+	return ops
+}
+
+// packBuilder collects the entries that make packs known, and what keeps them
+// from being so.
+type packBuilder struct {
+	view    wal.View
+	entries []wal.Entry
+	missing ChunksMissingError
+	packs   map[chunk.PackID]packState
+}
+
+// packState is what the state says of a pack.
+type packState struct {
+	known     bool
+	condemned keyspace.Condemned // no ranges: nothing in it is dead
+}
+
+func newPackBuilder(v wal.View) *packBuilder {
+	return &packBuilder{view: v, packs: make(map[chunk.PackID]packState)}
+}
+
+func (b *packBuilder) state(id chunk.PackID) (packState, error) {
+	if s, ok := b.packs[id]; ok {
+		return s, nil
+	}
+	var s packState
+	var err error
+	if _, s.known, err = b.view.Get(keyspace.AppendPackKey(nil, id)); err != nil {
+		return s, err
+	}
+	s.condemned, _, err = read(b.view, keyspace.AppendCondemnedKey(nil, id), keyspace.DecodeCondemned)
+	if err == nil {
+		b.packs[id] = s
+	}
+	return s, err
+}
+
+// add makes the pack of a piece known, if it is not, and those of the chunks of
+// the piece of which no copy is known yet.
+func (b *packBuilder) add(p packPiece) error {
+	id := p.pack.Layout.ID
+	s, err := b.state(id)
+	if err != nil {
+		return err
+	}
+	if !s.known {
+		if p.from > 0 || len(s.condemned.Ranges) > 0 {
+			// It was known and is not any more: its object may be gone.
+			b.missing.Expired = append(b.missing.Expired, id)
+			return nil
+		}
+		if ok, err := b.inTime(id); !ok || err != nil {
+			return err
+		}
+		b.entries = append(b.entries, set(keyspace.AppendPackKey(nil, id), keyspace.AppendPack(nil, &p.pack.Layout)))
+		s.known = true
+		b.packs[id] = s
+	}
+	for i := p.from; i < p.to; i++ {
+		key := keyspace.AppendChunkKey(make([]byte, 0, 33), p.pack.IDs[i])
+		if _, exists, err := b.view.Get(key); err != nil {
+			return err
+		} else if exists || s.condemned.Overlaps(uint32(i), 1) {
+			continue
+		}
+		b.entries = append(b.entries, set(key, keyspace.AppendChunk(make([]byte, 0, 16), chunk.Location{Pack: id, Index: uint32(i)})))
+	}
+	return nil
+}
+
+// inTime holds the rule that lets a sweeper delete what was uploaded and never
+// committed: see keyspace.UploadEpoch.
+func (b *packBuilder) inTime(id chunk.PackID) (bool, error) {
+	epoch, err := counter(b.view, keyspace.UploadEpoch)
+	if err != nil {
+		return false, err
+	}
+	if id.Epoch > epoch || uint64(id.Epoch)+1 < uint64(epoch) {
+		b.missing.Expired = append(b.missing.Expired, id)
+		return false, nil
+	}
+	return true, nil
+}
+
+// check finds what a recipe names and the state, with the packs added so far,
+// does not have.
+func (b *packBuilder) check(r *chunk.Recipe) error {
+	for _, run := range r.Runs {
+		s, err := b.state(run.Pack)
+		if err != nil {
+			return err
+		}
+		if !s.known || s.condemned.Overlaps(run.First, run.Count) {
+			b.missing.Runs = append(b.missing.Runs, run)
+		}
+	}
+	return nil
+}
+
+// refuse returns what is missing as an error, if anything is.
+func (b *packBuilder) refuse() error {
+	if len(b.missing.Runs) == 0 && len(b.missing.Expired) == 0 {
+		return nil
+	}
+	return &b.missing
+}

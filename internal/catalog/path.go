@@ -1,0 +1,166 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/nix"
+	"github.com/celler/celler/wal"
+)
+
+// MaxPathsPage bounds what Paths returns at once.
+const MaxPathsPage = 1000
+
+// Path returns a path of a cache, signed by the key the cache has now, or
+// ErrNoCache or ErrNoPath.
+func (c *Catalog) Path(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Path, error) {
+	p, t, ok, err := c.localPath(cache, hashPart)
+	if !ok && err == nil {
+		if err = c.catchUp(ctx, "look up the path"); err == nil {
+			p, t, ok, err = c.localPath(cache, hashPart)
+		}
+	}
+	switch {
+	case err != nil:
+		return Path{}, err
+	case t == nil:
+		return Path{}, noCache(cache)
+	case !ok:
+		return Path{}, noPath(cache, hashPart)
+	}
+	return p, nil
+}
+
+func noPath(cache CacheName, hashPart nix.HashPart) error {
+	return fmt.Errorf("path %v in cache %q: %w", hashPart, string(cache), ErrNoPath)
+}
+
+// localPath looks in the index only. t is nil if there is no such cache.
+func (c *Catalog) localPath(cache CacheName, hashPart nix.HashPart) (p Path, t *tenant, ok bool, err error) {
+	if t, err = c.localTenant(cache); t == nil || err != nil {
+		return Path{}, nil, false, err
+	}
+	var buf [1 + 4 + len(hashPart)]byte
+	key := keyspace.AppendPathKey(buf[:0], t.cache.ID, hashPart)
+	ok, err = c.db.Lookup(key, func(value []byte) error {
+		p, err = keyspace.DecodePath(key, value)
+		return err
+	})
+	if !ok || err != nil {
+		return Path{}, t, false, err
+	}
+	return p, t, true, c.finish(t, &p)
+}
+
+// finish fills in what is not in the row, and renews the signature if need be.
+func (c *Catalog) finish(t *tenant, p *Path) error {
+	p.Cache = t.cache.Name
+	if p.SigKey == t.keyID {
+		return nil
+	}
+	return c.resign(t, p)
+}
+
+// Paths returns the paths of a cache in the order of their hash parts, from the
+// first one after after on (nil: from the beginning), at most limit of them and
+// never more than MaxPathsPage.
+func (c *Catalog) Paths(ctx context.Context, cache CacheName, after *nix.HashPart, limit int) ([]Path, error) {
+	if after == nil { // the first page is as fresh as anything acknowledged before
+		if err := c.catchUp(ctx, "list paths"); err != nil {
+			return nil, err
+		}
+	}
+	t, err := c.localTenant(cache)
+	if err != nil {
+		return nil, fmt.Errorf("list paths: %w", err)
+	}
+	if t == nil {
+		return nil, noCache(cache)
+	}
+	limit = min(limit, MaxPathsPage)
+	var paths []Path
+	var from []byte
+	if after != nil {
+		from = keyspace.AppendPathKey(nil, t.cache.ID, *after)
+	}
+	for row, err := range c.db.Scan(keyspace.AppendPathPrefix(nil, t.cache.ID), from) {
+		if len(paths) >= limit {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list paths: %w", err)
+		}
+		p, err := keyspace.DecodePath(row.Key, row.Value)
+		if err == nil {
+			err = c.finish(t, &p)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list paths: %w", err)
+		}
+		paths = append(paths, p)
+	}
+	return paths, nil
+}
+
+// MissingPaths returns those of hashParts that the cache has no path for, sorted
+// and each once, or ErrNoCache. It answers a million of them.
+func (c *Catalog) MissingPaths(ctx context.Context, cache CacheName, hashParts []nix.HashPart) ([]nix.HashPart, error) {
+	ask := slices.Clone(hashParts)
+	slices.SortFunc(ask, func(a, b nix.HashPart) int { return bytes.Compare(a[:], b[:]) })
+	ask = slices.Compact(ask)
+
+	missing, found, err := c.localMissing(cache, ask)
+	if err == nil && (len(missing) > 0 || !found) {
+		if err = c.catchUp(ctx, "look for missing paths"); err == nil {
+			missing, found, err = c.localMissing(cache, missing)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, noCache(cache)
+	}
+	return missing, nil
+}
+
+// localMissing looks in the index only, and says whether it has the cache.
+func (c *Catalog) localMissing(cache CacheName, ask []nix.HashPart) (missing []nix.HashPart, found bool, err error) {
+	t, err := c.localTenant(cache)
+	if t == nil || err != nil {
+		return ask, false, err
+	}
+	key := func(dst []byte, i int) []byte { return keyspace.AppendPathKey(dst, t.cache.ID, ask[i]) }
+	for i, err := range c.db.Absent(keyspace.AppendPathPrefix(nil, t.cache.ID), len(ask), key) {
+		if err != nil {
+			return nil, true, err
+		}
+		missing = append(missing, ask[i])
+	}
+	return missing, true, nil
+}
+
+// Withdraw removes a path from a cache, or fails with ErrNoCache or ErrNoPath.
+func (c *Catalog) Withdraw(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Seq, error) {
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: "withdraw", Cost: 64, Build: func(v wal.View) ([]wal.Entry, error) {
+		t, err := c.readTenant(v, cache)
+		if err != nil {
+			return nil, err
+		}
+		key := keyspace.AppendPathKey(nil, t.cache.ID, hashPart)
+		if _, ok, err := v.Get(key); !ok || err != nil {
+			if err == nil {
+				err = noPath(cache, hashPart)
+			}
+			return nil, err
+		}
+		return []wal.Entry{remove(key)}, nil
+	}})
+	if err == nil {
+		c.metrics.withdrawn.Inc()
+	}
+	return seq, err
+}

@@ -1,0 +1,188 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/wal"
+)
+
+// Publication is what makes a path appear in a cache.
+type Publication struct {
+	// Path names the cache and the path. Sig, SigKey, FileSize and Created are
+	// filled in.
+	Path Path
+	// Recipe is how the chunk store put the NAR away. If there is a recipe of this
+	// NAR already it is kept, and this one is not looked at.
+	Recipe chunk.Recipe
+	// Packs are those that the recipe needs and that were not committed yet.
+	Packs []chunk.NewPack
+}
+
+// Publish puts a path into a cache, in place of an earlier one of the same hash
+// part. It fails with ErrNoCache, with ErrChunksMissing if the NAR must be
+// written again, and with ErrInvalid if the publication makes no sense.
+func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
+	u := publishing{catalog: c, Publication: p}
+	u.Path.Created = c.timestamp()
+	if err := u.valid(); err != nil {
+		return 0, invalid(err)
+	}
+	if err := u.prepare(ctx); err != nil {
+		return 0, c.countRefusal(err)
+	}
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", Cost: u.cost(), Build: u.build})
+	if err != nil {
+		return 0, c.countRefusal(err)
+	}
+	c.metrics.published.Inc()
+	return seq, nil
+}
+
+func (c *Catalog) countRefusal(err error) error {
+	if errors.Is(err, ErrChunksMissing) {
+		c.metrics.refused.Inc()
+	}
+	return err
+}
+
+// publishing is a publication on its way.
+type publishing struct {
+	Publication
+	catalog *Catalog
+	recipe  [][]byte // rows of the recipe, the head first
+	tag     keyspace.RecipeTag
+	sig     string         // made ahead of the sequencer
+	sigKey  keyspace.KeyID // by which key
+}
+
+func (u *publishing) valid() error {
+	p := &u.Path
+	p.Sig, p.SigKey, p.FileSize = "", keyspace.KeyID{}, u.Recipe.Served.Size
+	if err := p.Cache.Valid(); err != nil {
+		return err
+	}
+	if err := p.Valid(); err != nil {
+		return err
+	}
+	if p.NarSize <= 0 || p.NarSize != u.Recipe.Size || p.NarHash != u.Recipe.NarHash {
+		return fmt.Errorf("path %s has NAR %x of %d bytes and a recipe of NAR %x of %d bytes", p.StorePath.Base(), p.NarHash, p.NarSize, u.Recipe.NarHash, u.Recipe.Size)
+	}
+	for i := range u.Packs {
+		if err := checkPack(&u.Packs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare does what need not wait for the sequencer, and commits what is too much
+// for one operation.
+func (u *publishing) prepare(ctx context.Context) (err error) {
+	c := u.catalog
+	if u.recipe, u.tag, err = keyspace.EncodeRecipe(&u.Recipe); err != nil {
+		return invalid(err)
+	}
+	if t, err := c.localTenant(u.Path.Cache); t != nil && err == nil {
+		if u.sig, err = t.sign(&u.Path); err != nil {
+			return invalid(err)
+		}
+		u.sigKey = t.keyID
+	}
+	if ops := cutPacks(u.Packs); len(ops) > 1 {
+		if err := c.CommitPacks(ctx, u.Packs); err != nil {
+			return err
+		}
+		u.Packs = nil
+	}
+	for i := 1; i < len(u.recipe); i++ {
+		part := set(u.recipeKey(i), u.recipe[i])
+		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit recipe part", Cost: len(part.Value) + len(part.Key), Build: func(v wal.View) ([]wal.Entry, error) {
+			if _, exists, err := v.Get(part.Key); exists || err != nil {
+				return nil, err
+			}
+			return []wal.Entry{part}, nil
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *publishing) recipeKey(part int) []byte {
+	return keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: u.Path.NarHash, Tag: u.tag, Part: part})
+}
+
+func (u *publishing) cost() int {
+	n := 512 + 64*len(u.Path.References) + len(u.recipe[0])
+	for i := range u.Packs {
+		n += packPiece{pack: &u.Packs[i], to: len(u.Packs[i].IDs)}.cost()
+	}
+	return n
+}
+
+// build is the operation that makes the path appear.
+func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
+	t, err := u.catalog.readTenant(v, u.Path.Cache)
+	if err != nil {
+		return nil, err
+	}
+	if dir := u.Path.StorePath.Dir(); dir != t.cache.StoreDir {
+		return nil, invalid(fmt.Errorf("path %v is not in %s, the store dir of cache %q", u.Path.StorePath, t.cache.StoreDir, string(u.Path.Cache)))
+	}
+	entries, fileSize, err := u.buildRecipe(v)
+	if err != nil {
+		return nil, err
+	}
+	row := u.Path
+	row.FileSize = fileSize
+	row.Sig, row.SigKey = u.sig, u.sigKey
+	if row.SigKey != t.keyID { // the key was changed meanwhile, or the cache was unknown here
+		if row.Sig, err = t.sign(&row); err != nil {
+			return nil, err
+		}
+		row.SigKey = t.keyID
+	}
+	value := keyspace.AppendPath(nil, &row)
+	if len(value) > keyspace.MaxPathBytes {
+		return nil, invalid(fmt.Errorf("path %s takes %d bytes of metadata, want at most %d", row.StorePath.Base(), len(value), keyspace.MaxPathBytes))
+	}
+	return append(entries, set(keyspace.AppendPathKey(nil, t.cache.ID, row.StorePath.HashPart()), value)), nil
+}
+
+// buildRecipe returns the entries that make the NAR known, none if it is, and the
+// size of what is served of it.
+func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
+	key := u.recipeKey(0)
+	head, ok, err := read(v, key, func(_, value []byte) (keyspace.RecipeHead, error) { return keyspace.DecodeRecipeHead(value) })
+	if err != nil {
+		return nil, 0, err
+	}
+	b := newPackBuilder(v)
+	for i := range u.Packs {
+		if err := b.add(packPiece{pack: &u.Packs[i], to: len(u.Packs[i].IDs)}); err != nil {
+			return nil, 0, err
+		}
+	}
+	if ok {
+		// The recipe does not need our packs, but they may hold chunks of other
+		// pushes, too. Those that are too old are left to be swept.
+		return b.entries, head.ServedSize, nil
+	}
+	if err := b.check(&u.Recipe); err != nil {
+		return nil, 0, err
+	}
+	if err := b.refuse(); err != nil {
+		return nil, 0, err
+	}
+	for i := 1; i < len(u.recipe); i++ {
+		if _, ok, err := v.Get(u.recipeKey(i)); !ok || err != nil {
+			return nil, 0, errors.Join(err, fmt.Errorf("part %d of the recipe of NAR %x is gone: %w", i, u.Path.NarHash, ErrConflict))
+		}
+	}
+	return append(b.entries, set(key, u.recipe[0])), u.Recipe.Served.Size, nil
+}
