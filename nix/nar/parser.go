@@ -59,7 +59,7 @@ func (s state) String() string {
 	case wantNameTag:
 		return `"name"`
 	case wantName:
-		return "a file name of 1 to 255 bytes"
+		return `a file name of 1 to 255 bytes without "/" and NUL, not "." or ".."`
 	case wantNodeTag:
 		return `"node"`
 	case wantEnd:
