@@ -31,7 +31,7 @@ type Options struct {
 	// CallTimeout bounds one call of the bucket. Default 15 s.
 	CallTimeout time.Duration
 	// GiveUp is how long a batch may be in doubt before its callers are told
-	// ErrUnknown. The batch itself is never given up. Default 10 s.
+	// ErrUnknown. The batch itself is never given up. Default 20 s.
 	GiveUp time.Duration
 
 	// OnApply, if set, is called after each segment was applied, by the goroutine
@@ -59,7 +59,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.PollInterval, time.Second)
 	orDefault(&o.MaxStaleness, time.Minute)
 	orDefault(&o.CallTimeout, 15*time.Second)
-	orDefault(&o.GiveUp, 10*time.Second)
+	orDefault(&o.GiveUp, 20*time.Second)
 	return o
 }
 
