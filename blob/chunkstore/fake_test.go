@@ -1,0 +1,87 @@
+package chunkstore_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/celler/celler/blob/chunk"
+)
+
+// directory is a Directory in memory.
+type directory struct {
+	mu     sync.Mutex // guards all below
+	epoch  uint32
+	chunks map[chunk.ID]chunk.Location
+	packs  map[chunk.PackID]chunk.Layout
+	fail   error // of CommitPacks
+	calls  int   // of CommitPacks
+}
+
+func newDirectory() *directory {
+	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout)}
+}
+
+func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, known := make([]chunk.Location, len(ids)), make([]bool, len(ids))
+	for i, id := range ids {
+		at[i], known[i] = d.chunks[id]
+	}
+	return at, known, nil
+}
+
+func (d *directory) PackLayout(_ context.Context, id chunk.PackID) (chunk.Layout, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, ok := d.packs[id]
+	if !ok {
+		return chunk.Layout{}, fmt.Errorf("pack %v is not known", id)
+	}
+	return l, nil
+}
+
+func (d *directory) CommitPacks(_ context.Context, packs []chunk.NewPack) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls++
+	if d.fail != nil {
+		return d.fail
+	}
+	for _, p := range packs {
+		if _, ok := d.packs[p.Layout.ID]; ok {
+			continue
+		}
+		// As it is stored: through the codec.
+		l, rest, err := chunk.DecodeLayout(chunk.AppendLayout(nil, &p.Layout))
+		if err != nil || len(rest) > 0 || len(p.IDs) != len(l.Sizes) {
+			return fmt.Errorf("pack %v: %d ids, %d sizes, %d bytes too many: %w", l.ID, len(p.IDs), len(l.Sizes), len(rest), err)
+		}
+		d.packs[l.ID] = l
+		for i, id := range p.IDs {
+			if _, ok := d.chunks[id]; !ok {
+				d.chunks[id] = chunk.Location{Pack: l.ID, Index: uint32(i)}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *directory) UploadEpoch(context.Context) (uint32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epoch, nil
+}
+
+func (d *directory) packIDs() []chunk.PackID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ids []chunk.PackID
+	for id := range d.packs {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, chunk.PackID.Compare)
+	return ids
+}

@@ -1,0 +1,238 @@
+package chunkstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/blob/pack"
+)
+
+// packer gathers the frames of all Writes into packs and uploads them.
+//
+// # Group upload
+//
+// There is one open pack. It is sealed when it is full, and when a Write waits
+// for what is in it; but as long as any upload is under way, such a wait is only
+// noted, and the pack goes on gathering until that upload has ended. So a lone
+// small Write is uploaded at once, and a thousand of them in parallel share a
+// few packs, without a timer: the upload itself is the time to gather.
+type packer struct {
+	s     *Store
+	slots chan []byte // memory for packs; a pack takes one and its upload gives it back
+
+	mu      sync.Mutex // guards the fields below, and those of packs marked so
+	open    *openPack  // nil if no pack gathers
+	uploads int        // under way
+	pending map[chunk.ID]place
+	recent  []*openPack // uploaded partial packs, oldest first; see keepRecent
+	chunks  int         // in recent
+}
+
+// openPack is a pack from its first frame until it is known to the directory.
+type openPack struct {
+	builder *pack.Builder // packer.mu until it is sealed
+	buf     []byte
+	wanted  bool // packer.mu: a Write waits for it
+	sealed  bool // packer.mu
+	full    bool // committed by the packer itself; set when sealed
+	ids     []chunk.ID
+
+	done chan struct{} // closed by upload; the fields below are set before
+	np   chunk.NewPack
+	view *packView
+	err  error
+}
+
+func newPacker(s *Store, slots int) *packer {
+	p := &packer{s: s, slots: make(chan []byte, slots), pending: make(map[chunk.ID]place)}
+	for range slots {
+		p.slots <- nil
+	}
+	return p
+}
+
+// add appends frames of one Write, in order, to the open pack, or to several if
+// it gets full. It blocks while all packs that fit the memory are on their way.
+func (p *packer) add(ctx context.Context, frames []*frame) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range frames {
+		if o := p.open; o != nil && (o.builder.Size()+len(f.data) > p.s.o.PackBytes || o.builder.Chunks()+len(f.ids) > maxPackChunks) {
+			p.seal(true)
+		}
+		for p.open == nil {
+			if err := p.begin(ctx); err != nil {
+				return err
+			}
+		}
+		o := p.open
+		f.first = o.builder.Add(f.data, f.ids, f.sizes)
+		f.pack, f.data = o, nil
+		o.ids = append(o.ids, f.ids...)
+		for i, id := range f.ids {
+			if _, ok := p.pending[id]; !ok {
+				p.pending[id] = place{frame: f, index: uint32(i)}
+			}
+		}
+	}
+	return nil
+}
+
+// begin opens a pack, unless somebody else has while it waited for memory. It
+// gives up the lock for that time.
+func (p *packer) begin(ctx context.Context) error {
+	p.mu.Unlock()
+	var buf []byte
+	select {
+	case buf = <-p.slots:
+	case <-ctx.Done():
+		p.mu.Lock()
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	if p.open != nil {
+		p.slots <- buf
+		return nil
+	}
+	p.open = &openPack{builder: pack.NewBuilder(buf), done: make(chan struct{})}
+	return nil
+}
+
+// seal ends the open pack and starts its upload. The caller holds the lock.
+func (p *packer) seal(full bool) {
+	o := p.open
+	p.open = nil
+	o.sealed, o.full = true, full
+	p.uploads++
+	p.s.wg.Go(func() { p.upload(o) })
+}
+
+// wait returns when o is durable. A full pack is then known to the directory.
+func (p *packer) wait(ctx context.Context, o *openPack) error {
+	p.mu.Lock()
+	if !o.sealed {
+		o.wanted = true
+		if p.uploads == 0 {
+			p.seal(false)
+		}
+	}
+	p.mu.Unlock()
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// upload makes a sealed pack durable, and if it is full also known.
+func (p *packer) upload(o *openPack) {
+	ctx := p.s.ctx
+	o.np, o.err = p.put(ctx, o)
+	if o.err == nil {
+		o.view, o.err = newPackView(o.np.Layout)
+	}
+	if o.err == nil && o.full {
+		if err := p.s.dir.CommitPacks(ctx, []chunk.NewPack{o.np}); err != nil {
+			o.err = fmt.Errorf("commit %s: %w", pack.Key(o.np.Layout.ID), err)
+		} else {
+			p.s.m.commits.Inc()
+			o.np.IDs = nil // known by now, and a large NAR has many packs
+		}
+	}
+	o.builder = nil
+	close(o.done)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots <- o.buf
+	o.buf = nil
+	if o.err != nil || o.full {
+		p.forget(o)
+	} else {
+		p.keepRecent(o)
+	}
+	p.uploads--
+	if p.uploads == 0 && p.open != nil && p.open.wanted {
+		p.seal(false)
+	}
+}
+
+func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
+	epoch, err := p.s.dir.UploadEpoch(ctx)
+	if err != nil {
+		return chunk.NewPack{}, fmt.Errorf("name a new pack: %w", err)
+	}
+	var random [8]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return chunk.NewPack{}, fmt.Errorf("name a new pack: %w", err)
+	}
+	id := pack.ID{Epoch: epoch, Rand: binary.LittleEndian.Uint64(random[:])}
+	object, np := o.builder.Seal(id)
+	o.buf = object[:0]
+	if _, err := p.s.bucket.Put(ctx, pack.Key(id), object); err != nil {
+		o.buf = nil // a request that was given up may still be reading it
+		return chunk.NewPack{}, fmt.Errorf("upload %s: %w", pack.Key(id), err)
+	}
+	p.s.m.packs.Inc()
+	return np, nil
+}
+
+// recentChunks bounds the chunks of uploaded packs that are remembered because
+// the directory may not know them yet: their Writes commit them with their paths.
+const recentChunks = 64 << 10
+
+// keepRecent remembers a durable pack that its Writes have still to make known,
+// so that Writes of the same content in the meantime find it. The directory is
+// always asked first, so what is remembered too long does no harm.
+func (p *packer) keepRecent(o *openPack) {
+	p.recent = append(p.recent, o)
+	p.chunks += len(o.ids)
+	for p.chunks > recentChunks && len(p.recent) > 1 {
+		old := p.recent[0]
+		p.recent = p.recent[1:]
+		p.chunks -= len(old.ids)
+		p.forget(old)
+	}
+}
+
+// forget ends the use of o's chunks by other Writes.
+func (p *packer) forget(o *openPack) {
+	for _, id := range o.ids {
+		if at, ok := p.pending[id]; ok && at.frame.pack == o {
+			delete(p.pending, id)
+		}
+	}
+	o.ids = nil
+}
+
+// find fills in the places of those of the ids that lie in packs of this process
+// which the directory does not know yet, if those packs may still be committed by
+// a Write that began in epoch.
+func (p *packer) find(ids []chunk.ID, known []bool, places []place, epoch uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, id := range ids {
+		if known[i] {
+			continue
+		}
+		at, ok := p.pending[id]
+		if !ok {
+			continue
+		}
+		// A pack is named when its upload starts, so one that has no name yet will
+		// get one of this epoch or a later one.
+		select {
+		case <-at.frame.pack.done:
+			if o := at.frame.pack; o.err != nil || o.np.Layout.ID.Epoch < epoch {
+				continue
+			}
+		default:
+		}
+		places[i], known[i] = at, true
+	}
+}

@@ -1,0 +1,94 @@
+package chunkstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/celler/celler/blob/pack"
+)
+
+// maker makes the stretches of one batch.
+type maker struct {
+	s       *Store
+	plan    *plan
+	uses    map[*fetched]int    // stretches still to be made that need the frame
+	decoded map[*fetched][]byte // frames that are needed again
+}
+
+// stretch decodes the frames of a stretch, checks the chunks it uses against
+// their ids, and encodes them anew, or leaves them plain if the plan says so.
+func (m *maker) stretch(ctx context.Context, u *pending) ([]byte, error) {
+	plain := m.s.buffer(u.piece.plain)
+	frames := make(map[frameKey][]byte, len(u.frames))
+	for _, f := range u.frames {
+		data, err := m.decode(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		frames[frameKey{f.view, f.n}] = data
+	}
+	for _, r := range u.piece.runs {
+		ids, err := m.s.ids(ctx, r.view)
+		if err != nil {
+			return nil, err
+		}
+		for i := r.first; i < r.first+r.count; {
+			n := r.view.frameOf(i)
+			from := 0
+			for _, size := range r.view.Sizes[r.view.firsts[n]:i] {
+				from += int(size)
+			}
+			for end := min(r.first+r.count, r.view.firsts[n]+r.view.Frames[n].Chunks); i < end; i++ {
+				part := frames[frameKey{r.view, n}][from:][:r.view.Sizes[i]]
+				if err := verify(r.view, n, i, part, ids[i]); err != nil {
+					return nil, err
+				}
+				plain = append(plain, part...)
+				from += len(part)
+			}
+		}
+	}
+	for _, f := range u.frames {
+		m.done(f)
+	}
+	if m.plan.encoder == 0 {
+		return plain, nil
+	}
+	enc := m.s.codec.served[m.plan.encoder]
+	out := enc.EncodeAll(plain, make([]byte, 0, int(u.piece.size)+64))
+	m.s.recycle(plain)
+	m.s.m.encoded.AddInt64(int64(u.piece.plain))
+	if int64(len(out)) != u.piece.size {
+		return nil, fmt.Errorf("encode a stretch of %d bytes again: encoder %d gave %d bytes, %d when it was pushed", u.piece.plain, m.plan.encoder, len(out), u.piece.size)
+	}
+	return out, nil
+}
+
+// decode returns the plain bytes of a frame.
+func (m *maker) decode(ctx context.Context, f *fetched) ([]byte, error) {
+	if plain, ok := m.decoded[f]; ok {
+		return plain, nil
+	}
+	data, err := f.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := m.s.codec.decode(data, m.s.buffer(0), f.view.plain(f.n))
+	if err != nil {
+		fr := f.frame()
+		return nil, &pack.CorruptError{
+			Key: pack.Key(f.view.ID), Offset: fr.Offset, What: fmt.Sprintf("frame %d", f.n),
+			Expected: fmt.Sprintf("a zstd frame of %d plain bytes", f.view.plain(f.n)), Found: err.Error(),
+		}
+	}
+	m.decoded[f] = plain
+	return plain, nil
+}
+
+// done gives a decoded frame back that no later stretch needs.
+func (m *maker) done(f *fetched) {
+	if m.uses[f]--; m.uses[f] == 0 {
+		m.s.recycle(m.decoded[f])
+		delete(m.decoded, f)
+	}
+}
