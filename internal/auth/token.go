@@ -62,6 +62,12 @@ func readHeader(token string) (tokenHeader, error) {
 	if len(first) > maxHeaderBytes {
 		return tokenHeader{}, fmt.Errorf("parse token: expected a header of at most %d bytes, found %d", maxHeaderBytes, len(first))
 	}
+	for part := range strings.SplitSeq(token, ".") {
+		// Two spellings of one token would be one token with two names.
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part[len(part)&^3:]); err != nil {
+			return tokenHeader{}, fmt.Errorf("parse token: %w", err)
+		}
+	}
 	raw, err := base64.RawURLEncoding.DecodeString(first)
 	if err != nil {
 		return tokenHeader{}, fmt.Errorf("parse token header: %w", err)
