@@ -11,11 +11,6 @@ import (
 	"github.com/celler/celler/wal"
 )
 
-// flushSegments bounds how many segments a crash can make us fetch again. At the
-// rate of a busy log that is a quarter of a minute; fetched 64 at a time it is
-// well below a second.
-const flushSegments = 256
-
 // sessionPrefix begins the keys of the rows that remember writers.
 const sessionPrefix = "!session/"
 
@@ -152,7 +147,7 @@ func checkEntry(e *wal.Entry) error {
 }
 
 func (db *DB) maybeFlush() error {
-	if db.unflushed++; db.unflushed < flushSegments {
+	if db.unflushed++; db.unflushed < db.flushSegments {
 		return nil
 	}
 	db.unflushed = 0

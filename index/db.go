@@ -34,7 +34,8 @@ type DB struct {
 	pebble  *pebble.DB
 	metrics *metricSet
 
-	unflushed int // segments applied since the last flush; of the applying goroutine
+	flushSegments int
+	unflushed     int // segments applied since the last flush; of the applying goroutine
 
 	failedCh chan struct{} // closed by the first call of fail
 
