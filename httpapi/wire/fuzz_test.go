@@ -1,0 +1,63 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// again checks that what was decoded survives being written and read once more.
+func again[T any](t *testing.T, v T, decode func([]byte) (T, error)) {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := decode(text)
+	if err != nil {
+		t.Fatalf("%s: own text is refused: %v", text, err)
+	}
+	if diff := cmp.Diff(v, back); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func FuzzUploadInfo(f *testing.F) {
+	f.Add([]byte(`{"cache":"c","store_path_hash":"h","store_path":"p","references":["r"],"system":null,"deriver":"d","sigs":["s"],"ca":"x","nar_hash":"n","nar_size":7}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if u, err := DecodeUploadInfo(body); err == nil {
+			again(t, u, DecodeUploadInfo)
+		}
+	})
+}
+
+func FuzzCacheBodies(f *testing.F) {
+	f.Add([]byte(`{"keypair":"Generate","is_public":true,"store_dir":"/s","priority":1,"upstream_cache_key_names":[],"retention_period":"Global"}`))
+	f.Add([]byte(`{"keypair":{"Keypair":"k:s"},"is_public":true,"store_dir":"/s","priority":1,"upstream_cache_key_names":["a"],"retention_period":{"Period":1}}`))
+	f.Add([]byte(`{"subject":"s","valid_for":1,"rules":[{"pattern":"*","permissions":["pull"]}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if c, err := DecodeCreateCache(body); err == nil {
+			again(t, c, DecodeCreateCache)
+		}
+		if c, err := DecodeCacheConfig(body); err == nil {
+			again(t, c, DecodeCacheConfig)
+		}
+		if r, err := DecodeTokenRequest(body); err == nil {
+			again(t, r, DecodeTokenRequest)
+		}
+	})
+}
+
+func FuzzMissingPaths(f *testing.F) {
+	f.Add([]byte(`{"cache":"c","store_path_hashes":["` + part1 + `"]}`))
+	f.Add([]byte(`{"store_path_hashes":[],"x":[{}],"cache":"c"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		const limit = 3
+		_, parts, err := DecodeMissingPaths(bytes.NewReader(body), limit, nil)
+		if len(parts) > limit || err != nil && parts != nil {
+			t.Fatalf("%d parts, %v", len(parts), err)
+		}
+	})
+}
