@@ -28,6 +28,7 @@ func Charters() map[string]string {
 		"client":             "Package client pushes, pulls and administers over the HTTP API.",
 		"cmd/celler":         "Command celler",
 		"internal/catalog":   "Package catalog gives the log meaning: it turns operations on caches, paths and pins into effects, commits them, and answers reads from the index.",
+		"internal/bench":     "Command bench measures celler as its users meet it, each figure beside what bounds it on the same machine in the same run.",
 		"internal/auth":      "Package auth turns a request's credentials (Attic JWT, OIDC, none) into a Grant, and a Grant into yes or no.",
 		"internal/node":      "Package node assembles a running celler from a Config and stops it in the reverse order.",
 		"internal/config":    "Package config merges defaults, file, environment and flags into one validated Config; nobody else reads the environment.",

@@ -42,6 +42,7 @@ func Allowed() map[string][]string {
 		"internal/telemetry": nil,
 		"internal/config":    nil,
 		"internal/repolint":  nil,
+		"internal/bench":     {"nix", "nix/nar"},
 
 		// For tests only: each imports its subject and what that may import.
 		"nix/nixtest":   {"nix", "nix/nar"},
@@ -51,9 +52,10 @@ func Allowed() map[string][]string {
 	}
 }
 
-// testOnly are the packages that nothing but tests and each other may import.
+// testOnly are the packages that nothing but tests and each other may import, and the
+// commands that only measure.
 func testOnly() []string {
-	return []string{"nix/nixtest", "blob/blobtest", "wal/waltest", "internal/sim"}
+	return []string{"nix/nixtest", "blob/blobtest", "wal/waltest", "internal/sim", "internal/bench"}
 }
 
 // stdOnly are the packages that import the standard library and nothing else:

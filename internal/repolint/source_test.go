@@ -111,6 +111,9 @@ func TestGoroutines(t *testing.T) {
 	listed := goroutines()
 	seen := map[string]bool{}
 	for _, p := range mustTree(t) {
+		if slices.Contains(testOnly(), p.folder) {
+			continue
+		}
 		for name, f := range p.files {
 			for _, decl := range f.Decls {
 				fn, ok := decl.(*ast.FuncDecl)
@@ -118,13 +121,13 @@ func TestGoroutines(t *testing.T) {
 					continue
 				}
 				ast.Inspect(fn.Body, func(n ast.Node) bool {
-					if _, ok := n.(*ast.GoStmt); !ok {
+					if !startsGoroutine(n) {
 						return true
 					}
 					key := p.folder + "/" + name + " " + fn.Name.Name
 					seen[key] = true
 					if listed[key] == "" {
-						t.Errorf("%s: a go statement: who waits for it? Add %q to goroutines.go with the answer", fset.Position(n.Pos()), key)
+						t.Errorf("%s: a goroutine is started: who waits for it? Add %q to goroutines.go with the answer", fset.Position(n.Pos()), key)
 					}
 					return true
 				})
@@ -136,6 +139,19 @@ func TestGoroutines(t *testing.T) {
 			t.Errorf("goroutines.go lists %q, which starts none: delete the line", key)
 		}
 	}
+}
+
+// startsGoroutine reports go statements, and calls of a method Go, as WaitGroup and
+// errgroup have it.
+func startsGoroutine(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		return true
+	case *ast.CallExpr:
+		sel, ok := n.Fun.(*ast.SelectorExpr)
+		return ok && sel.Sel.Name == "Go" && len(n.Args) == 1
+	}
+	return false
 }
 
 // Words that already have a name here (DESIGN.md, glossary): a second one for the
@@ -210,56 +226,78 @@ func TestPackageNames(t *testing.T) {
 	}
 }
 
-// decoderExempt are functions named like decoders that read no bytes from
-// outside, with the reason.
+// decoderExempt are functions named like decoders that read nothing from outside,
+// with the reason.
 func decoderExempt() map[string]string {
 	return map[string]string{}
 }
 
-// TestDecodersFuzzed wants every Decode… and Parse… function named in a file that
-// holds a fuzz target, of the same package or of a test package beside it.
+// TestDecodersFuzzed wants every exported Decode… and Parse… function reached by a
+// fuzz target of its package: named in a file that holds one, or called on the way.
 func TestDecodersFuzzed(t *testing.T) {
 	files := mustGoFiles(t)
 	decoder := regexp.MustCompile(`^(Decode|Parse)([A-Z]|$)`)
-	exempt := decoderExempt()
+	word := regexp.MustCompile(`\b[A-Za-z_][A-Za-z0-9_]*\b`)
+	exempt, used := decoderExempt(), map[string]bool{}
 	for _, p := range mustTree(t) {
-		var fuzzed strings.Builder
+		if p.Name == "main" || slices.Contains(testOnly(), p.folder) {
+			continue
+		}
+		reached := map[string]bool{}
 		for name, text := range files {
 			if isTest(name) && path.Dir(name) == p.folder && strings.Contains(text, "\nfunc Fuzz") {
-				fuzzed.WriteString(text)
+				for _, w := range word.FindAllString(text, -1) {
+					reached[w] = true
+				}
 			}
 		}
+		follow(p, reached)
 		for name, f := range p.files {
 			for _, decl := range f.Decls {
 				fn, ok := decl.(*ast.FuncDecl)
-				if !ok || !fn.Name.IsExported() || !decoder.MatchString(fn.Name.Name) || p.Name == "main" {
+				if !ok || !decoder.MatchString(fn.Name.Name) || reached[fn.Name.Name] {
 					continue
 				}
 				key := p.folder + "." + fn.Name.Name
-				if exempt[key] != "" {
-					continue
-				}
-				if !regexp.MustCompile(`\b` + fn.Name.Name + `\b`).MatchString(fuzzed.String()) {
-					t.Errorf("%s/%s: %s has no fuzz target: it must never panic, never allocate by an unchecked length, and give back what was encoded", p.folder, name, fn.Name.Name)
+				if used[key] = true; exempt[key] == "" {
+					t.Errorf("%s/%s: no fuzz target reaches %s: it must never panic, never allocate by an unchecked length, and give back what was encoded", p.folder, name, fn.Name.Name)
 				}
 			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(exempt)) {
-		if i := strings.LastIndex(key, "."); !strings.Contains(allText(files, key[:i]), "func "+key[i+1:]) {
-			t.Errorf("decoderExempt lists %s, which does not exist", key)
+		if !used[key] {
+			t.Errorf("decoderExempt lists %s, which is fuzzed or gone: delete the line", key)
 		}
 	}
 }
 
-func allText(files map[string]string, folder string) string {
-	var all strings.Builder
-	for name, text := range files {
-		if path.Dir(name) == folder && !isTest(name) {
-			all.WriteString(text)
+// follow adds to reached what the functions in it mention, and what those mention.
+func follow(p *pkg, reached map[string]bool) {
+	mentions := map[string][]string{}
+	for _, f := range p.files {
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Body != nil {
+				ast.Inspect(fn.Body, func(n ast.Node) bool {
+					if id, ok := n.(*ast.Ident); ok {
+						mentions[fn.Name.Name] = append(mentions[fn.Name.Name], id.Name)
+					}
+					return true
+				})
+			}
 		}
 	}
-	return all.String()
+	queue := slices.Collect(maps.Keys(reached))
+	for len(queue) > 0 {
+		name := queue[0]
+		queue = queue[1:]
+		for _, next := range mentions[name] {
+			if !reached[next] && mentions[next] != nil {
+				reached[next] = true
+				queue = append(queue, next)
+			}
+		}
+	}
 }
 
 // TestEdges wants the clock, the environment and standard output touched only

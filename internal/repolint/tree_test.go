@@ -32,7 +32,7 @@ type pkg struct {
 
 // tree loads every package of the module once for all tests.
 var tree = sync.OnceValues(func() ([]*pkg, error) {
-	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Name,Doc,GoFiles,Imports,Deps,TestGoFiles", "./...")
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,Name,Doc,GoFiles,Imports,Deps,TestGoFiles", "./...")
 	cmd.Dir = "../.."
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
