@@ -89,11 +89,18 @@ func (c *Catalog) Seq() Seq { return c.wal.Seq() }
 // Wait returns when reads see slot seq.
 func (c *Catalog) Wait(ctx context.Context, seq Seq) error { return c.wal.Wait(ctx, seq) }
 
-// catchUp makes everything visible that was acknowledged before the call.
+// CatchUp makes everything visible that was acknowledged before the call, and
+// fails with ErrUnreachable if the bucket cannot be asked.
+func (c *Catalog) CatchUp(ctx context.Context) (Seq, error) {
+	err := c.catchUp(ctx, "catch up")
+	return c.Seq(), err
+}
+
+// catchUp is CatchUp with the reason for it.
 func (c *Catalog) catchUp(ctx context.Context, doing string) error {
 	c.metrics.catchUps.Inc()
 	if _, err := c.wal.CatchUp(ctx); err != nil {
-		return fmt.Errorf("%s: look for newer segments: %w", doing, err)
+		return fmt.Errorf("%s: look for newer segments: %w: %w", doing, ErrUnreachable, err)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ var (
 	ErrNoRecipe      = errors.New("no such NAR")
 	ErrNoPack        = errors.New("no such pack")
 	ErrChunksMissing = errors.New("chunks are missing, upload again")
+	// ErrUnreachable: whether there is something newer could not be found out.
+	ErrUnreachable = errors.New("the log cannot be read at the moment")
 	// ErrInvalid: the request itself is wrong, and will be wrong next time. The
 	// text says what was expected.
 	ErrInvalid = errors.New("invalid")
