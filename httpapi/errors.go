@@ -1,0 +1,229 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/catalog"
+)
+
+// refusal is an answer that is an error. All user-facing text of this package is made
+// in this file.
+type refusal struct {
+	status     int
+	name       string        // of the JSON object
+	message    string        // for people
+	plain      bool          // text/plain instead of the JSON object
+	empty      bool          // no body
+	retryAfter time.Duration // 0: no Retry-After
+	cause      error         // for the log only
+}
+
+func (e *refusal) Error() string {
+	if e.cause != nil {
+		return fmt.Sprintf("%s: %v", e.message, e.cause)
+	}
+	return e.message
+}
+
+func (e *refusal) Unwrap() error { return e.cause }
+
+// because returns e with its reason for the log.
+func (e refusal) because(err error) *refusal {
+	e.cause = err
+	return &e
+}
+
+const (
+	messageInternal = "The server encountered an internal error or misconfiguration."
+	// statusClientGone is what the access line says when there was nobody to answer.
+	statusClientGone = 499
+	retrySoon        = time.Second
+	retryLater       = 5 * time.Second
+)
+
+//nolint:gochecknoglobals // constants
+var (
+	errNotFound     = &refusal{status: http.StatusNotFound, name: wire.ErrorNotFound, message: "The URL you requested was not found."}
+	errMethod       = &refusal{status: http.StatusMethodNotAllowed, message: "method not allowed", empty: true}
+	errUnauthorized = &refusal{status: http.StatusUnauthorized, name: wire.ErrorUnauthorized, message: "Unauthorized."}
+	errAccess       = &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "Access error: User does not have permission to complete this action."}
+	errNoSuchCache  = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchCache, message: "The requested cache does not exist."}
+	errNoSuchObject = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The requested object does not exist."}
+	errCacheExists  = &refusal{status: http.StatusBadRequest, name: wire.ErrorCacheAlreadyExists, message: "The cache already exists."}
+	errIncomplete   = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorIncompleteNar, message: "The requested NAR has missing chunks and needs to be repaired.", retryAfter: retryLater}
+	errInternal     = &refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal}
+	errStalled      = &refusal{status: http.StatusRequestTimeout, name: wire.ErrorTimeout, message: "The request body stopped arriving."}
+	errClientGone   = &refusal{status: statusClientGone, message: "the client went away", empty: true}
+	errNoSigningKey = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
+)
+
+// requestError is Attic's catch-all for a request that makes no sense.
+func requestError(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusBadRequest, name: wire.ErrorRequest, message: "General request error: " + fmt.Sprintf(format, args...)}
+}
+
+// extractorError is an error of the layer before the handler, which stock servers
+// answer as text.
+func extractorError(status int, format string, args ...any) *refusal {
+	return &refusal{status: status, message: fmt.Sprintf(format, args...), plain: true}
+}
+
+func tooLarge(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusRequestEntityTooLarge, name: wire.ErrorTooLarge, message: fmt.Sprintf(format, args...)}
+}
+
+func unavailable(message string, cause error) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorUnavailable, message: "Try again: " + message + ".", retryAfter: retrySoon, cause: cause}
+}
+
+// translate finds the answer to an error of the packages below.
+func translate(err error) *refusal {
+	if e, ok := errors.AsType[*refusal](err); ok {
+		return e
+	}
+	for _, row := range translations() {
+		if errors.Is(err, row.is) {
+			return row.answer(err)
+		}
+	}
+	return errInternal.because(err)
+}
+
+type translation struct {
+	is     error
+	answer func(error) *refusal
+}
+
+// translations is the table, most specific first.
+func translations() []translation {
+	says := func(e *refusal) func(error) *refusal { return func(err error) *refusal { return e.because(err) } }
+	retry := func(message string) func(error) *refusal {
+		return func(err error) *refusal { return unavailable(message, err) }
+	}
+	return []translation{
+		{context.Canceled, says(errClientGone)},
+		{os.ErrDeadlineExceeded, says(errStalled)},
+		{context.DeadlineExceeded, retry("the bucket did not answer in time")},
+		{catalog.ErrNoCache, says(errNoSuchCache)},
+		{catalog.ErrCacheExists, says(errCacheExists)},
+		{catalog.ErrNoPath, says(errNoSuchObject)},
+		{catalog.ErrNoRecipe, says(errIncomplete)},
+		{catalog.ErrNoPack, says(errIncomplete)},
+		{catalog.ErrChunksMissing, retry("chunks of this NAR were removed during the upload, push it again")},
+		{catalog.ErrInvalid, func(err error) *refusal { return requestError("%v", err) }},
+		{catalog.ErrConflict, retry("another writer was faster, nothing was changed")},
+		{catalog.ErrUnknown, retry("the bucket did not confirm the write, which may have happened; repeating it is harmless")},
+		{catalog.ErrClosed, retry("this node is shutting down, nothing was changed")},
+		{catalog.ErrForked, retry("this node's log has forked and it takes no writes; see its log")},
+		{catalog.ErrRolledBack, retry("this node's bucket was rolled back and it takes no writes; see its log")},
+		{catalog.ErrUnavailable, retry("this node cannot write at the moment, nothing was changed")},
+		{catalog.ErrUnreachable, retry("this node cannot reach its bucket")},
+	}
+}
+
+// fail answers with an error. If the body of the request is still arriving, the answer is
+// sent first and a bounded part of the body is read away, so that a client that only
+// listens after it has sent everything gets to see the answer and not a reset.
+func (x *exchange) fail(err error) {
+	if x.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		err = errClientGone.because(err)
+	}
+	e := translate(err)
+	if x.err == nil {
+		x.err = err
+	}
+	if x.headerIsSent {
+		panic(http.ErrAbortHandler) // too late for words; finish must not look like success
+	}
+	if e.status == statusClientGone {
+		x.status, x.headerIsSent = statusClientGone, true
+		panic(http.ErrAbortHandler)
+	}
+	pending := x.bodyPending()
+	h := x.Header()
+	for _, name := range []string{"ETag", "Content-Encoding", "Accept-Ranges", "Last-Modified", "Vary"} {
+		h.Del(name)
+	}
+	h.Set("Cache-Control", "no-store")
+	if e.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Basic realm="celler", charset="UTF-8"`)
+	}
+	if e.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(e.retryAfter/time.Second)))
+	}
+	var body []byte
+	switch {
+	case e.empty:
+	case e.plain:
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("X-Content-Type-Options", "nosniff")
+		body = append([]byte(e.message), '\n')
+	default:
+		h.Set("Content-Type", "application/json")
+		body = mustJSON(wire.Error{Code: e.status, Name: e.name, Message: e.message})
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if pending {
+		_ = x.rc.EnableFullDuplex() // else the server reads before it answers
+		h.Set("Connection", "close")
+	}
+	x.WriteHeader(e.status)
+	if _, err := x.Write(body); err != nil {
+		return
+	}
+	if pending {
+		x.drain()
+	}
+}
+
+const (
+	// serverDrains is what net/http reads away by itself after a handler.
+	serverDrains = 256 << 10
+	// drainBytes and drainTime bound how long we listen to a body nobody wants.
+	drainBytes = 16 << 20
+	drainTime  = 5 * time.Second
+)
+
+// bodyPending reports whether more of the body may be arriving than net/http would read
+// away by itself.
+func (x *exchange) bodyPending() bool {
+	if x.body.done || x.body.empty {
+		return false
+	}
+	n := x.r.ContentLength
+	return n < 0 || n-x.body.read > serverDrains
+}
+
+func (x *exchange) drain() {
+	if err := x.rc.Flush(); err != nil {
+		return
+	}
+	if x.r.Header.Get("Expect") != "" && x.body.read == 0 {
+		return // the client waits for our word before it sends, and has got it
+	}
+	if err := x.rc.SetReadDeadline(x.s.opts.Now().Add(drainTime)); err != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, x.body.src, drainBytes) // whatever ends it, the answer is out
+}
+
+// mustJSON encodes a value of ours.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("encode %T: %v", v, err))
+	}
+	return b
+}
+
+func stack() string { return string(debug.Stack()) }

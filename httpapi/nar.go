@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/celler/celler/blob/chunkstore"
+	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/nix"
+)
+
+const (
+	narSuffix   = ".nar.zst" // of the URLs our narinfos give
+	aliasSuffix = ".nar"     // of the URLs Attic's narinfos gave; the same bytes
+)
+
+// nar answers GET /{cache}/nar/{file}.
+func (s *server) nar(x *exchange) error {
+	file := x.r.PathValue("file")
+	if !strings.HasSuffix(file, narSuffix) && !strings.HasSuffix(file, aliasSuffix) {
+		if _, err := catalog.ParseCacheName(x.r.PathValue("cache")); err != nil {
+			return extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
+		}
+		return errNotFound
+	}
+	cache, err := x.authorisePull()
+	if err != nil {
+		return err
+	}
+	hashPart, narHash, err := parseNarFileName(file)
+	if err != nil {
+		return errNoSuchObject.because(err)
+	}
+	path, err := s.cat.Path(x.r.Context(), cache.Name, hashPart)
+	if err != nil {
+		return err
+	}
+	if narHash != nil && *narHash != path.NarHash {
+		return errNoSuchObject // the path was pushed again with other content
+	}
+	recipe, err := s.cat.Recipe(x.r.Context(), path.NarHash)
+	if err != nil {
+		return err
+	}
+	content, err := s.chunks.Open(x.r.Context(), &recipe)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+
+	x.note(slog.String("nar_hash", nix.SHA256Hash(path.NarHash).String()))
+	h := x.Header()
+	h.Set("Content-Type", typeNar)
+	h.Set("ETag", chunkstore.ETag(&recipe))
+	if narHash != nil {
+		x.cacheable(&cache, ageNar)
+	} else {
+		x.cacheable(&cache, ageMeta) // the alias names a path, whose content may change
+	}
+	return x.sendContent(content)
+}
+
+// parseNarFileName reads "<hash part>-<NAR hash>.nar.zst" or "<hash part>.nar".
+func parseNarFileName(file string) (nix.HashPart, *[32]byte, error) {
+	if base, ok := strings.CutSuffix(file, narSuffix); ok {
+		part, digest, _ := strings.Cut(base, "-")
+		hashPart, err := nix.ParseHashPart(part)
+		if err != nil {
+			return nix.HashPart{}, nil, err
+		}
+		narHash, err := nix.ParseHashAs(nix.SHA256, digest)
+		if err != nil {
+			return nix.HashPart{}, nil, err
+		}
+		if narFileName(hashPart, narHash) != file {
+			return nix.HashPart{}, nil, requestError("the NAR hash is not in its usual spelling")
+		}
+		sum, _ := narHash.Sum256()
+		return hashPart, &sum, nil
+	}
+	hashPart, err := nix.ParseHashPart(strings.TrimSuffix(file, aliasSuffix))
+	return hashPart, nil, err
+}
+
+// maxRanges bounds the ranges of one request. Each costs a seek and a part header; a
+// header with thousands is an attack, and may be answered with the whole.
+const maxRanges = 16
+
+// sendContent answers with content by http.ServeContent: HEAD, ranges, conditions.
+// What cannot be read to its end tears the connection.
+func (x *exchange) sendContent(content io.ReadSeeker) error {
+	if strings.Count(x.r.Header.Get("Range"), ",") >= maxRanges {
+		x.r.Header.Del("Range")
+	}
+	probe := &errorWatcher{ReadSeeker: content}
+	var served io.ReadSeeker = probe
+	if _, ok := content.(*os.File); ok {
+		served = content // as it is, or the kernel could not send it
+	}
+	http.ServeContent(x, x.r, "", time.Time{}, served)
+
+	if x.status == http.StatusRequestedRangeNotSatisfiable {
+		return nil
+	}
+	want, err := strconv.ParseInt(x.Header().Get("Content-Length"), 10, 64)
+	if err != nil || x.r.Method == http.MethodHead || x.written >= want {
+		return nil
+	}
+	// Fewer bytes went out than were promised. If the peer is alive it must see a torn
+	// connection and not a short file.
+	if probe.err != nil {
+		x.err = probe.err
+	} else {
+		x.err = errClientGone
+	}
+	x.s.metrics.torn.Inc()
+	panic(http.ErrAbortHandler)
+}
+
+// errorWatcher remembers why reading failed, which ServeContent does not tell.
+type errorWatcher struct {
+	io.ReadSeeker
+	err error
+}
+
+func (w *errorWatcher) Read(p []byte) (int, error) {
+	n, err := w.ReadSeeker.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // readers return EOF itself
+		w.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Options of the handler. The zero value works.
+type Options struct {
+	Logger         *slog.Logger         // one line per request; nil: none
+	Metrics        *metrics.Set         // celler_http_*; nil: a private set
+	MetricsHandler http.Handler         // answers GET /metrics; nil: the Metrics set
+	TracerProvider trace.TracerProvider // nil: no spans
+
+	// Health says how far the node is behind. nil: always ready.
+	Health func(now time.Time) Health
+
+	Now  func() time.Time // nil: time.Now
+	Rand io.Reader        // key pairs and token ids; nil: crypto/rand
+
+	// AllowedHosts, if not empty, are the only Host headers answered, compared
+	// exactly, port included.
+	AllowedHosts []string
+	// APIEndpoint is how clients reach this API, with a slash at the end. Default: what the request says.
+	APIEndpoint string
+	// SubstituterEndpoint is how Nix reaches the caches, with a slash at the end. Default: the API endpoint.
+	SubstituterEndpoint string
+
+	MaxUploadInfoBytes int           // default 1 MiB
+	MaxNarBytes        int64         // longest NAR taken, in plain bytes; default 1 TiB
+	MaxMissingPaths    int           // hash parts in one get-missing-paths; default 1,500,000
+	StallTimeout       time.Duration // a peer that moves no byte for so long is cut off; default 2 minutes
+	WaitTimeout        time.Duration // how long Celler-Min-Seq waits; default 5 s
+	PublishTimeout     time.Duration // for the commit after an upload; default 1 minute
+}
+
+// Health is a node's own judgement.
+type Health struct {
+	Seq       uint64        // last applied position
+	Staleness time.Duration // since the last successful catch-up began
+	Stale     bool          // too stale to answer: requests are refused with 503
+	Err       error         // why the node is not ready though it may answer, e.g. a forked log
+}
+
+const (
+	defaultMaxUploadInfoBytes = 1 << 20
+	defaultMaxNarBytes        = 1 << 40
+	defaultMaxMissingPaths    = 1_500_000
+	defaultStallTimeout       = 2 * time.Minute
+	defaultWaitTimeout        = 5 * time.Second
+	defaultPublishTimeout     = time.Minute
+)
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	if o.MetricsHandler == nil {
+		set := o.Metrics
+		o.MetricsHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			set.WritePrometheus(w)
+		})
+	}
+	if o.Health == nil {
+		o.Health = func(time.Time) Health { return Health{} }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	def(&o.MaxUploadInfoBytes, defaultMaxUploadInfoBytes)
+	def(&o.MaxNarBytes, defaultMaxNarBytes)
+	def(&o.MaxMissingPaths, defaultMaxMissingPaths)
+	def(&o.StallTimeout, defaultStallTimeout)
+	def(&o.WaitTimeout, defaultWaitTimeout)
+	def(&o.PublishTimeout, defaultPublishTimeout)
+	return o
+}
+
+// def puts v where nothing usable was set.
+func def[T int | int64 | time.Duration](to *T, v T) {
+	if *to <= 0 {
+		*to = v
+	}
+}

@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/celler/celler/blob/chunkstore"
+	"github.com/celler/celler/internal/auth"
+	"github.com/celler/celler/internal/catalog"
+)
+
+// server is what the handlers share. Nothing in it changes after New.
+type server struct {
+	cat     *catalog.Catalog
+	chunks  *chunkstore.Store
+	auth    *auth.Verifier
+	opts    Options
+	metrics *serverMetrics
+	mux     *http.ServeMux
+
+	// missingSlots bounds how many long get-missing-paths are held in memory at once.
+	missingSlots chan struct{}
+}
+
+// New returns the handler of the whole HTTP interface.
+func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Options) http.Handler {
+	o = o.withDefaults()
+	s := &server{
+		cat:          cat,
+		chunks:       chunks,
+		auth:         v,
+		opts:         o,
+		metrics:      newServerMetrics(o.Metrics),
+		mux:          http.NewServeMux(),
+		missingSlots: make(chan struct{}, maxLongMissing),
+	}
+	s.routes()
+	if o.TracerProvider == nil {
+		return s
+	}
+	return otelhttp.NewHandler(s, "http", otelhttp.WithTracerProvider(o.TracerProvider))
+}
+
+// handler answers one request or says why not.
+type handler func(*server, *exchange) error
+
+// methods are the handlers of one path. GET answers HEAD too.
+type methods map[string]handler
+
+// routes fills the mux. A wildcard is a whole segment, so narinfos and NARs are told
+// apart by the suffix of {file}; and the API's paths are listed one by one, because a
+// catch-all below /_api/ would clash with /{cache}/{file}.
+func (s *server) routes() {
+	s.route("/{$}", methods{http.MethodGet: (*server).front})
+	s.route("/healthz", methods{http.MethodGet: (*server).healthz})
+	s.route("/readyz", methods{http.MethodGet: (*server).readyz})
+	s.route("/metrics", methods{http.MethodGet: (*server).exposition})
+
+	s.route("/{cache}/nix-cache-info", methods{http.MethodGet: (*server).nixCacheInfo})
+	s.route("/{cache}/attic-cache-info", methods{http.MethodGet: (*server).getCacheConfig})
+	s.route("/{cache}/{file}", methods{http.MethodGet: (*server).narInfo})
+	s.route("/{cache}/nar/{file}", methods{http.MethodGet: (*server).nar})
+
+	s.route("/_api/v1/get-missing-paths", methods{http.MethodPost: (*server).missingPaths})
+	s.route("/_api/v1/upload-path", methods{http.MethodPut: (*server).uploadPath})
+	s.route("/_api/v1/cache-config/{cache}", methods{
+		http.MethodGet:    (*server).getCacheConfig,
+		http.MethodPost:   (*server).createCache,
+		http.MethodPatch:  (*server).configureCache,
+		http.MethodDelete: (*server).destroyCache,
+	})
+
+	s.route("/_api/v1/caches", methods{http.MethodGet: (*server).listCaches})
+	s.route("/_api/v1/caches/{cache}/paths", methods{http.MethodGet: (*server).listPaths})
+	s.route("/_api/v1/caches/{cache}/paths/{hashpart}", methods{
+		http.MethodGet:    (*server).getPath,
+		http.MethodDelete: (*server).deletePath,
+	})
+	s.route("/_api/v1/tokens", methods{http.MethodPost: (*server).mintToken})
+}
+
+func (s *server) route(pattern string, ms methods) {
+	allow := make([]string, 0, len(ms)+1)
+	for m := range ms {
+		allow = append(allow, m)
+		if m == http.MethodGet {
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	slices.Sort(allow)
+	allowed := strings.Join(allow, ", ")
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		x := w.(*exchange) // serve puts it there
+		x.r = r
+		x.route = pattern
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		h, ok := ms[method]
+		if !ok {
+			w.Header().Set("Allow", allowed)
+			x.fail(errMethod)
+			return
+		}
+		if err := h(s, x); err != nil {
+			x.fail(err)
+		}
+	})
+}
+
+// clean reports whether the path can be handed to the mux as it is: it would redirect
+// one with empty, "." or ".." segments to somewhere else, where we say 404.
+func clean(u *url.URL) bool {
+	path := u.EscapedPath()
+	if path == "/" {
+		return true
+	}
+	if !strings.HasPrefix(path, "/") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		text, err := url.PathUnescape(segment)
+		if err != nil || text == "" || text == "." || text == ".." || strings.ContainsAny(text, "/\\\x00") {
+			return false
+		}
+	}
+	return true
+}
