@@ -264,9 +264,9 @@ func TestSwapIsExactlyOnce(t *testing.T) {
 		for k, more := 0, true; more; k++ {
 			bucket := mkBucket(t)
 			faulty := blobtest.NewFaulty(bucket, blobtest.FaultyOptions{Decide: blobtest.FailAt(k, fault)})
-			c := newClock()
+			change := wal.RootChange{Env: newClock().env(uint64(k))}
 			raise := func(b blob.Bucket, to wal.Epoch) error {
-				_, err := wal.RootChange{Env: c.env(uint64(k))}.Swap(t.Context(), b, func(r *wal.Root) error {
+				_, err := change.Swap(t.Context(), b, func(r *wal.Root) error {
 					r.CompactEpoch = max(r.CompactEpoch, to)
 					return nil
 				})
