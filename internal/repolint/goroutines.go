@@ -1,7 +1,23 @@
 package repolint
 
-// goroutines lists every go statement outside tests by "folder/file.go function",
-// with who waits for it. A goroutine nobody waits for has no line here.
+// goroutines lists every place outside tests that starts a goroutine, by "folder/file.go
+// function", with who waits for it. One that nobody waits for has no line here.
 func goroutines() map[string]string {
-	return map[string]string{}
+	return map[string]string{
+		"blob/chunkstore/fetch.go run":      "run, before it returns",
+		"blob/chunkstore/fetch.go ids":      "Store.Close",
+		"blob/chunkstore/packer.go seal":    "Store.Close, and the writers whose chunks are in the pack",
+		"blob/chunkstore/output.go enqueue": "Store.Close, and drop",
+		"blob/chunkstore/write.go hash":     "hash, before it returns",
+		"blob/chunkstore/pipeline.go start": "the reader's Close",
+		"blob/probe_race.go race":           "race, before it returns",
+		"blob/s3blob/write.go deleteEach":   "deleteEach, before it returns",
+		"client/push.go upload":             "upload, before it returns",
+		"client/upload.go dump":             "narDump.stop, which put always calls",
+		"httpapi/narbody.go newNarBody":     "narBody.close, which the handler always calls",
+		"internal/node/serve.go Run":        "Run, before it returns",
+		"internal/ui/progress.go Progress":  "Progress.Close",
+		"nix/nar/dump.go tree":              "tree, before it returns",
+		"wal/env.go withDefaults":           "Log.Close, for all that wal spawns",
+	}
 }
