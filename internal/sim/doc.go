@@ -1,0 +1,22 @@
+// Package sim runs many nodes against one simulated bucket in a deterministic world.
+//
+// A [World] owns everything a node cannot control: when the bucket performs a
+// request and when the answer arrives, whether either is lost, which clock a node
+// reads, how long a sleep lasts, who runs next. It draws all of that from one
+// seed. Between two steps every goroutine is parked, which testing/synctest
+// observes, so a run is a function of its seed and a failing seed fails again.
+//
+// The nodes run the real wal and index. What clients saw is checked by porcupine
+// against a model of a linearizable map of lists; at the end every replica, and a
+// fresh one that reads only the bucket, must have the same state, and every
+// acknowledged append must be in it exactly once.
+//
+// A protocol rule that nobody would miss is not proven to be needed. Each rule can
+// be switched off in builds with the tag "mutant" (see wal.Mutants); the tests
+// then demand that some seed finds a violation within a bound.
+//
+// # Concurrency
+//
+// One goroutine, the one that calls Run, schedules. All others are the nodes' and
+// actors' own; they park in World.Do.
+package sim

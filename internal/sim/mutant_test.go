@@ -1,0 +1,49 @@
+//go:build mutant
+
+package sim
+
+import (
+	"testing"
+
+	"github.com/celler/celler/wal"
+)
+
+// Each rule of the protocol, left out, must be missed: some seed within the bound
+// finds lost, doubled, stale or diverged data. A mutant that survives means that
+// the rule is not needed or, more likely, that the simulation has lost a tooth.
+//
+// The seeds are fixed, so that a pass is not luck.
+func TestMutantsAreCaught(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		broken wal.Mutants
+		mk     func(uint64) Trial
+		bound  uint64
+	}{
+		{"no writer check", wal.Mutants{NoWriterCheck: true}, truncating, 20000},
+		{"no reader check", wal.Mutants{NoReaderCheck: true}, truncating, 2000},
+		{"exists means lost", wal.Mutants{LostOnExist: true}, truncating, 2000},
+		{"a miss concludes", wal.Mutants{MissConcludes: true}, truncating, 2000},
+		{"no sessions", wal.Mutants{NoSessions: true}, truncating, 20000},
+		{"no digest chain", wal.Mutants{NoPrevCheck: true}, forking, 2000},
+		{"no revalidation", wal.Mutants{NoRevalidation: true}, truncating, 2000},
+		{"renumbers in doubt", wal.Mutants{RenumberInDoubt: true}, truncating, 2000},
+		{"skips the slot in doubt", wal.Mutants{SkipInDoubtSlot: true}, truncating, 2000},
+		{"joins a running catch-up", wal.Mutants{JoinRunningCatchUp: true}, truncating, 2000},
+		{"no rollback check", wal.Mutants{NoRollbackCheck: true}, restored, 2000},
+		{"rejects without proof", wal.Mutants{RejectWithoutProof: true}, truncating, 2000},
+		{"sees only the state before the batch", wal.Mutants{SeesOnlyStateBefore: true}, truncating, 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := uint64(1); seed <= c.bound; seed++ {
+				tr := c.mk(seed)
+				tr.Mutants = c.broken
+				if res := runTrial(t, tr); res.Violation != "" {
+					t.Logf("caught at seed %d: %.300s", seed, res.Violation)
+					return
+				}
+			}
+			t.Errorf("survived %d seeds", c.bound)
+		})
+	}
+}
