@@ -156,7 +156,7 @@ func newRemote(env Env, name string, s Server) (Remote, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return Remote{}, fmt.Errorf("endpoint %q of server %q: expected http://host or https://host", s.Endpoint, name)
 	}
-	r.Token, err = env.Secret("token", "CELLER_TOKEN", "celler-token")
+	r.Token, err = env.Token()
 	if err != nil || r.Token != "" {
 		return r, err
 	}

@@ -120,6 +120,15 @@ func (c *Config) Complete(env Env, file *File) error {
 	return nil
 }
 
+// CompleteTokens fills in only what making a token needs: the bucket and the key.
+func (c *Config) CompleteTokens(env Env, file *File) (err error) {
+	if err := c.Buckets.Complete(env, file); err != nil {
+		return err
+	}
+	c.Signing, err = loadSigning(env, c.JWT.File, file)
+	return err
+}
+
 // Complete takes the bucket from Attic's [storage] or from the default place if none
 // was named, and lets the two buckets default to the one.
 func (b *Buckets) Complete(env Env, file *File) error {
@@ -158,7 +167,7 @@ func checkBucketURL(key, value string) error {
 	return nil
 }
 
-// Secret reports the names of the fields that must not be printed.
+// String says what kind of key it is and where it came from, and nothing about its value.
 func (s Signing) String() string {
 	if s.Kind == "" {
 		return "secret kept in the bucket"

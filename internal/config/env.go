@@ -76,3 +76,6 @@ func (e Env) xdg(variable string, fallback ...string) string {
 	}
 	return filepath.Join(append([]string{e.home()}, fallback...)...)
 }
+
+// Token is the client's token as far as the environment brings one.
+func (e Env) Token() (string, error) { return e.Secret("token", "CELLER_TOKEN", "celler-token") }

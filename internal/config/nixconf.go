@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -210,4 +211,32 @@ func NixFiles(env Env, system bool) (conf, netrc string) {
 // nixWords splits as Nix does, which knows no other white space than ASCII's.
 func nixWords(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n", r) })
+}
+
+// DiffLines lists the lines that are only in before, after "- ", and those that are
+// only in after, after "+ ".
+func DiffLines(before, after string) []string {
+	if before == after {
+		return nil
+	}
+	a, b := nixLines(before), nixLines(after)
+	var out []string
+	for _, line := range a {
+		if !slices.Contains(b, line) {
+			out = append(out, "- "+line)
+		}
+	}
+	for _, line := range b {
+		if !slices.Contains(a, line) {
+			out = append(out, "+ "+line)
+		}
+	}
+	return out
+}
+
+func nixLines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimRight(strings.ReplaceAll(text, "\r\n", "\n"), "\n"), "\n")
 }

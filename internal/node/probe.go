@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/celler/celler/blob"
+	"github.com/celler/celler/internal/config"
+)
+
+// BrokenPromiseError reports a bucket that does not keep what celler relies on.
+type BrokenPromiseError struct {
+	Bucket string
+	Failed []blob.Finding
+}
+
+func (e *BrokenPromiseError) Error() string {
+	return fmt.Sprintf("bucket %s breaks a promise celler stands on: %s (%s)", e.Bucket, e.Failed[0].Promise, e.Failed[0].Detail)
+}
+
+// Hints say what to do about it.
+func (e *BrokenPromiseError) Hints() []string {
+	var hints []string
+	for _, f := range e.Failed {
+		if f.Hint != "" {
+			hints = append(hints, f.Hint)
+		}
+	}
+	return append(hints, fmt.Sprintf("see all of it with \"celler doctor bucket %s\"", e.Bucket))
+}
+
+// ProbeError reports a probe that could not be finished: no answer, or no right to
+// ask. It says nothing about promises.
+type ProbeError struct {
+	Bucket string
+	Err    error
+}
+
+func (e *ProbeError) Error() string { return fmt.Sprintf("probe bucket %s: %v", e.Bucket, e.Err) }
+
+// Unwrap returns what stopped the probe.
+func (e *ProbeError) Unwrap() error { return e.Err }
+
+// probeShort is made at every start.
+func probeShort(ctx context.Context, b blob.Bucket, name string, now func() time.Time) error {
+	findings, err := blob.Probe(ctx, b, blob.ProbeOptions{Short: true, Now: now})
+	if err != nil {
+		return &ProbeError{name, err}
+	}
+	return verdict(name, findings)
+}
+
+func verdict(name string, findings []blob.Finding) error {
+	if broken, ok := errors.AsType[*blob.ProbeError](blob.Verdict(findings)); ok {
+		return &BrokenPromiseError{Bucket: name, Failed: broken.Failed}
+	}
+	return nil
+}
+
+// Probe checks every promise the log needs of a bucket, races included.
+func Probe(ctx context.Context, url string, b config.Buckets, o blob.ProbeOptions) ([]blob.Finding, error) {
+	bucket, err := OpenBucket(ctx, url, b.S3, nil)
+	if err != nil {
+		return nil, err
+	}
+	findings, err := blob.Probe(ctx, bucket, o)
+	if err != nil {
+		err = &ProbeError{url, err}
+	}
+	return findings, errors.Join(err, closeBucket(bucket))
+}
+
+// probeData checks what packs need: put, read back, delete. Nothing conditional.
+func probeData(ctx context.Context, b blob.Bucket, name string) error {
+	var nonce [8]byte
+	if _, err := io.ReadFull(rand.Reader, nonce[:]); err != nil {
+		return fmt.Errorf("make a name for the probe: %w", err)
+	}
+	key := blob.Key(fmt.Sprintf("probe/%x", nonce))
+	if _, err := b.Put(ctx, key, nonce[:]); err != nil {
+		return &ProbeError{name, err}
+	}
+	got, _, err := b.Get(ctx, key)
+	if err != nil {
+		return &ProbeError{name, err}
+	}
+	if string(got) != string(nonce[:]) {
+		return &BrokenPromiseError{name, []blob.Finding{{
+			Check: "read-back", Promise: "an object is readable as it was written once put has succeeded",
+			Detail: fmt.Sprintf("wrote %x, read %x", nonce, got),
+		}}}
+	}
+	if err := b.Delete(ctx, key); err != nil {
+		return &ProbeError{name, err}
+	}
+	return nil
+}
+
+// ProbeOptions tune a probe.
+type ProbeOptions = blob.ProbeOptions
+
+// Broken returns a *BrokenPromiseError with the findings that are not OK, or nil.
+func Broken(bucket string, findings []blob.Finding) error { return verdict(bucket, findings) }

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/celler/celler/httpapi"
+	"github.com/celler/celler/internal/telemetry"
+)
+
+const (
+	// readHeaderTimeout bounds how long a peer may take over the head of a request.
+	readHeaderTimeout = 30 * time.Second
+	// idleTimeout is longer than what proxies in front keep idle connections for, so
+	// that they, and not we, close them: closing first loses the request in flight.
+	idleTimeout = 2 * time.Minute
+	// maxHeaderBytes has room for Attic's upload description and a long token.
+	maxHeaderBytes = 256 << 10
+	// sweepEvery is how often what destroyed caches left is looked for.
+	sweepEvery = 10 * time.Minute
+)
+
+// listen takes the socket that systemd passed, or the configured address.
+func (n *Node) listen(ctx context.Context) error {
+	sockets, err := activation.Listeners()
+	if err != nil {
+		return fmt.Errorf("take sockets from systemd: %w", err)
+	}
+	for i, socket := range sockets {
+		if n.listener == nil && socket != nil {
+			n.listener = socket
+		} else if socket != nil {
+			return fmt.Errorf("systemd passed %d sockets, expected one; socket %d is for another service", len(sockets), i)
+		}
+	}
+	if n.listener == nil {
+		var lc net.ListenConfig
+		if n.listener, err = lc.Listen(ctx, "tcp", anyFamily(n.cfg.Listen)); err != nil {
+			return &ListenError{Addr: n.cfg.Listen, Err: err}
+		}
+	}
+	n.onClose("listener", func() error {
+		if err := n.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// anyFamily lets "[::]:8080" mean every address also where there is no IPv6.
+func anyFamily(addr string) string {
+	if host, port, err := net.SplitHostPort(addr); err == nil && host == "::" {
+		return ":" + port
+	}
+	return addr
+}
+
+// ListenError reports an address that could not be taken.
+type ListenError struct {
+	Addr string
+	Err  error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
+
+// Unwrap returns what the system said.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// serve makes the HTTP server.
+func (n *Node) serve() {
+	set := n.o.Metrics
+	set.GetOrCreateGauge(buildInfo(n.o.Version), func() float64 { return 1 })
+	handler := httpapi.New(n.cat, n.chunks, n.verifier, httpapi.Options{
+		Logger:              n.o.Logger,
+		Metrics:             set,
+		MetricsHandler:      telemetry.MetricsHandler(set),
+		Health:              n.health,
+		Now:                 n.o.Now,
+		AllowedHosts:        n.cfg.AllowedHosts,
+		APIEndpoint:         n.cfg.APIEndpoint,
+		SubstituterEndpoint: n.cfg.SubstituterEndpoint,
+		MaxUploadInfoBytes:  int(n.cfg.MaxNarInfoSize),
+	})
+	n.server = &http.Server{
+		Handler:           n.o.Tracing.Handler(handler),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(n.o.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Run serves until ctx ends, then lets requests in flight finish for drain-timeout
+// and cuts off the rest. It returns nil if it was told to stop.
+func (n *Node) Run(ctx context.Context) error {
+	// Background work ends after the server: requests in flight may need it.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { n.follow(background) })
+	wg.Go(func() { n.sweep(background) })
+
+	served := make(chan error, 1)
+	wg.Go(func() { served <- n.server.Serve(n.listener) })
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve on %s: %w", n.Addr(), err)
+	case <-ctx.Done():
+	}
+	n.o.Logger.Info("stopping", "dur", time.Duration(n.cfg.DrainTimeout))
+	drain, cancel := context.WithTimeout(background, time.Duration(n.cfg.DrainTimeout))
+	defer cancel()
+	if err := n.server.Shutdown(drain); err != nil {
+		n.o.Logger.Warn("requests were cut off", "err", err)
+		return errors.Join(n.server.Close())
+	}
+	return nil
+}
+
+// follow keeps the index up to date. When the log fails for good the node goes on
+// answering as long as what it knows is fresh; /readyz says why it should be replaced.
+func (n *Node) follow(ctx context.Context) {
+	if err := n.log.Run(ctx); err != nil && ctx.Err() == nil {
+		n.o.Logger.Error("log failed for good, node is read-only", "err", err)
+	}
+}
+
+// sweep removes what destroyed caches left behind.
+func (n *Node) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := n.cat.Sweep(ctx); err != nil && ctx.Err() == nil {
+			n.o.Logger.Warn("sweep of destroyed caches failed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Handler is the node's HTTP interface, for tests and for embedding.
+func (n *Node) Handler() http.Handler { return n.server.Handler }
