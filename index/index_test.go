@@ -182,7 +182,6 @@ func TestApplyRefuses(t *testing.T) {
 		}
 	}
 	bad("a gap", func(s *wal.Segment) { s.Seq = 2 })
-	bad("another predecessor", func(s *wal.Segment) { s.Prev = wal.Digest{7} })
 	bad("another bucket", func(s *wal.Segment) { s.Store = wal.StoreID{7} })
 	for _, e := range []wal.Entry{
 		{Kind: wal.Set, Key: []byte("!seq")},
