@@ -45,6 +45,7 @@ type batch struct {
 	due      time.Time // when to try again
 	won      bool      // the create succeeded; ROOT has not been read since
 	existed  bool      // the slot was found occupied
+	outrun   bool      // the slot was read and has another object
 	cause    error     // of the last failed attempt
 	retry    *backoff
 }
@@ -134,7 +135,7 @@ func reserved(e *Entry) bool {
 // seal places the batch in the next slot, and reads it as everybody else will: a
 // segment that a replica could not digest must not get into the log.
 func (l *Log) seal(b *batch) error {
-	b.seq, b.won, b.existed = l.seq+1, false, false
+	b.seq, b.won, b.existed, b.outrun = l.seq+1, false, false, false
 	seg := &Segment{
 		Store: l.store, Seq: b.seq, Prev: l.digest, Writer: l.writer, Batch: b.number,
 		Time: l.env.Now(), Entries: b.entries,

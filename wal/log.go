@@ -94,9 +94,6 @@ func (l *Log) prepare(ctx context.Context) error {
 		return fmt.Errorf("draw a seed: %w", err)
 	}
 	l.poll = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
-	if err := l.renewWriter(); err != nil {
-		return err
-	}
 	var err error
 	if l.codec, err = newCodec(); err != nil {
 		return err
@@ -323,7 +320,8 @@ func (l *Log) wakeSequencer() {
 	}
 }
 
-// renewWriter draws a new writer id. Its session is opened by its first commit.
+// renewWriter draws a new writer id, whose session is then to be opened. A Log that
+// never commits has none.
 func (l *Log) renewWriter() error {
 	if _, err := io.ReadFull(l.env.Rand, l.writer[:]); err != nil {
 		return fmt.Errorf("draw a writer id: %w", err)

@@ -97,20 +97,16 @@ func (l *Log) begin(ctx context.Context) {
 		_ = l.fail(fmt.Errorf("read the session of writer %v: %w", l.writer, err))
 		return
 	}
-	if l.cloned {
-		known = false
-		if err := l.renewWriter(); err != nil {
-			l.requeue(b.calls)
-			_ = l.fail(err)
-			return
-		}
-	}
 	b.number = session + 1
-	if !known || session == 0 {
+	if !known || l.cloned {
 		// The writer's first batch has no effects, so that there is nothing to be
 		// in doubt about when a missing session cannot tell "not yet" from "no more".
 		l.requeue(b.calls)
 		b = &batch{number: 1, retry: newBackoff(l.env)}
+		if err := l.renewWriter(); err != nil {
+			_ = l.fail(err)
+			return
+		}
 	}
 	if err := l.seal(b); err != nil {
 		l.answer(b.calls, 0, err)
@@ -216,10 +212,11 @@ func (l *Log) resolve(ctx context.Context) {
 	l.stayInDoubt(ctx, err)
 }
 
-// settle asks the state, after a catch-up, what became of the pending batch.
+// settle finds out, after a catch-up, what became of the pending batch.
 //
-// The session table answers for every history: the batch may have been applied
-// from its slot, or with a snapshot after its slot was truncated (I4).
+// If its slot was read and has another object, it has lost. If the slot was not
+// read, because a snapshot was loaded that goes beyond it, the session in the state
+// tells (I4). If the session is gone as well, nobody can tell.
 func (l *Log) settle() error {
 	b := l.pending
 	if b == nil || l.fatalErr() != nil {
@@ -236,6 +233,8 @@ func (l *Log) settle() error {
 		session = 0
 	}
 	switch {
+	case b.outrun:
+		l.lost()
 	case l.cloned, !known && !b.open():
 		return l.fenced()
 	case session >= b.number:

@@ -245,6 +245,9 @@ func (l *Log) applyObject(object []byte) error {
 		// truth is not ours to say (I5).
 		return l.fail(&ForkError{Seq: seq, Detail: fmt.Sprintf("it follows an object with digest %v, slot %v has %v here", seg.Prev, l.seq, l.digest)})
 	}
+	if b := l.pending; b != nil && b.seq == seq && b.digest != digest {
+		b.outrun = true
+	}
 	if seg.Writer != l.writer {
 		l.pace.sawForeign(seg.Writer, l.env.Now())
 	} else {
