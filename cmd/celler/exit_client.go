@@ -1,4 +1,113 @@
 package main
 
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/celler/celler/client"
+	"github.com/celler/celler/internal/config"
+)
+
+// remoteError says which server, and perhaps which cache, an error of package client
+// came from.
+type remoteError struct {
+	Remote config.Remote
+	Err    error
+}
+
+func (e *remoteError) Error() string { return e.Err.Error() }
+func (e *remoteError) Unwrap() error { return e.Err }
+
+// at puts the place on an error of package client.
+func at(r config.Remote, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &remoteError{Remote: r, Err: err}
+}
+
+// stoppedError reports a push that was given up after part of it was done.
+type stoppedError struct{ Err error }
+
+func (e *stoppedError) Error() string { return e.Err.Error() }
+func (e *stoppedError) Unwrap() error { return e.Err }
+
+// silentError is a failure that has been printed already.
+type silentError struct{ Err error }
+
+func (e *silentError) Error() string { return e.Err.Error() }
+func (e *silentError) Unwrap() error { return e.Err }
+
 // explainClient explains what package client returns.
-func explainClient(error) (verdict, bool) { return verdict{}, false }
+func explainClient(err error) (verdict, bool) {
+	if _, ok := errors.AsType[*silentError](err); ok {
+		return verdict{code: exitFailed}, true
+	}
+	var stopped *stoppedError
+	if errors.As(err, &stopped) {
+		v := explain(stopped.Err)
+		v.code = exitPartly
+		return v, true
+	}
+	var where config.Remote
+	if remote, ok := errors.AsType[*remoteError](err); ok {
+		where = remote.Remote
+	}
+	if status, ok := errors.AsType[*client.StatusError](err); ok {
+		return explainStatus(where, status), true
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return verdict{exitFailed, fmt.Sprintf("no server answers at %s: %v", where.Endpoint, op.Err), []string{
+			`is the address right, and the server running? "celler serve" starts one`,
+		}}, true
+	}
+	if dir, ok := errors.AsType[*client.StoreDirError](err); ok {
+		return verdict{exitFailed, dir.Error(), []string{
+			fmt.Sprintf("create a cache for that store with \"celler cache create NAME --store-dir %s\"", dir.Path.Dir()),
+		}}, true
+	}
+	if damaged, ok := errors.AsType[*client.DamagedError](err); ok {
+		return verdict{exitFailed, damaged.Error(), []string{
+			fmt.Sprintf("check it with \"nix-store --verify-path %[1]s\", repair it with \"nix-store --repair-path %[1]s\"", damaged.Path),
+		}}, true
+	}
+	return verdict{}, false
+}
+
+// explainStatus explains an answer of a server.
+func explainStatus(where config.Remote, e *client.StatusError) verdict {
+	cache := "the cache"
+	if where.Cache != "" {
+		cache = fmt.Sprintf("cache %q", where.Cache)
+	}
+	failed := func(sentence string, hints ...string) verdict { return verdict{exitFailed, sentence, hints} }
+	switch {
+	case e.Name == client.NoSuchCache:
+		return failed(cache+" does not exist", fmt.Sprintf("create it with \"celler cache create %s\"", orName(where.Cache)))
+	case e.Name == client.NoSuchObject:
+		return failed("the path is not in " + cache)
+	case e.Name == client.CacheAlreadyExists:
+		return failed(cache+" exists already", fmt.Sprintf("to change it, use \"celler cache configure %s\"", orName(where.Cache)))
+	case e.Status == 401 && where.Token == "":
+		return failed(fmt.Sprintf("%s wants a token for %s, and there is none", where.Endpoint, cache),
+			`log in with "celler login NAME `+where.Endpoint+` --token-stdin", or set CELLER_TOKEN`)
+	case e.Status == 401:
+		return failed(fmt.Sprintf("%s does not accept the token for %s: it is wrong, or expired, or has no right there", where.Endpoint, cache),
+			`see what it says with "celler token inspect"`, `log in again with "celler login NAME `+where.Endpoint+` --token-stdin"`)
+	case e.Status == 403:
+		return failed("the token does not allow this on "+cache, `see what it allows with "celler token inspect"`)
+	case e.Status == 404:
+		return failed(fmt.Sprintf("%s does not know %s %s", where.Endpoint, e.Method, e.Path), "not every server of Attic's kind can do this; is it celler?")
+	case e.Status == 413:
+		return failed(fmt.Sprintf("something in front of %s limits how large a request may be", where.Endpoint), "raise the proxy's limit for request bodies, or push to the server directly")
+	}
+	return failed(e.Error())
+}
+
+func orName(cache string) string {
+	if cache == "" {
+		return "NAME"
+	}
+	return cache
+}

@@ -2,9 +2,156 @@ package main
 
 import (
 	"context"
-	"errors"
+	"strings"
+	"time"
+
+	"github.com/celler/celler/client"
+	"github.com/celler/celler/internal/ui"
 )
 
-type pathCmd struct{}
+type pathCmd struct {
+	List   pathListCmd   `cmd:"" help:"List the store paths of a cache."`
+	Info   pathInfoCmd   `cmd:"" aliases:"show" help:"Show what a cache knows of a store path."`
+	Delete pathDeleteCmd `cmd:"" help:"Withdraw store paths from a cache."`
+}
 
-func (c *pathCmd) Run(ctx context.Context, a *app) error { return errors.ErrUnsupported }
+type pathListCmd struct {
+	Cache string `arg:"" help:"Name, server:name, or URL."`
+	Long  bool   `short:"l" help:"With sizes and dates."`
+	jsonFlag
+}
+
+func (c *pathListCmd) Run(ctx context.Context, a *app) error {
+	api, r, err := a.dial(c.Cache)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	for p, err := range api.Paths(ctx, r.Cache) {
+		if err != nil {
+			return at(r, err)
+		}
+		switch {
+		case a.ui.JSON():
+			if err := a.ui.Value(pathJSON(&p)); err != nil {
+				return err
+			}
+		case c.Long: // a table would need all of them first, and there may be millions
+			a.ui.Data("%10s %10s  %s  %s", ui.Size(p.NarSize), ui.Size(p.FileSize), p.Created.Format(time.DateOnly), p.StorePath)
+		default:
+			a.ui.Data("%s", p.StorePath)
+		}
+	}
+	return nil
+}
+
+type pathInfoCmd struct {
+	Cache string `arg:"" help:"Name, server:name, or URL."`
+	Path  string `arg:"" help:"Store path, or its hash part."`
+	jsonFlag
+}
+
+func (c *pathInfoCmd) Run(ctx context.Context, a *app) error {
+	hashPart, err := client.ParseHashPart(c.Path)
+	if err != nil {
+		return &usageError{Problem: err.Error()}
+	}
+	api, r, err := a.dial(c.Cache)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	p, err := api.Path(ctx, r.Cache, hashPart)
+	if err != nil {
+		return at(r, err)
+	}
+	if a.ui.JSON() {
+		return a.ui.Value(pathJSON(&p))
+	}
+	rows := [][]string{
+		{"Store path:", p.StorePath},
+		{"NAR hash:", p.NarHash},
+		{"NAR size:", ui.Size(p.NarSize)},
+		{"File size:", ui.Size(p.FileSize)},
+		{"References:", strings.Join(p.References, " ")},
+		{"Deriver:", p.Deriver},
+		{"System:", p.System},
+		{"CA:", p.CA},
+		{"Signatures:", strings.Join(p.Sigs, " ")},
+		{"Pushed by:", p.CreatedBy},
+		{"Pushed:", p.Created.Format(time.RFC3339)},
+	}
+	known := rows[:0]
+	for _, row := range rows {
+		if row[1] != "" {
+			known = append(known, row)
+		}
+	}
+	a.ui.Table(nil, known)
+	return nil
+}
+
+func pathJSON(p *client.Path) map[string]any {
+	m := map[string]any{
+		"store_path": p.StorePath, "nar_hash": p.NarHash, "nar_bytes": p.NarSize, "file_bytes": p.FileSize,
+		"references": append([]string{}, p.References...), "signatures": append([]string{}, p.Sigs...), "created": p.Created,
+	}
+	for key, text := range map[string]string{"deriver": p.Deriver, "system": p.System, "ca": p.CA, "created_by": p.CreatedBy} {
+		if text != "" {
+			m[key] = text
+		}
+	}
+	return m
+}
+
+type pathDeleteCmd struct {
+	Cache  string   `arg:"" help:"Name, server:name, or URL."`
+	Paths  []string `arg:"" name:"path" help:"Store paths, or their hash parts."`
+	DryRun bool     `help:"Say what would go, and leave it."`
+}
+
+func (c *pathDeleteCmd) Run(ctx context.Context, a *app) error {
+	api, r, err := a.dial(c.Cache)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	deleted, failed := 0, 0
+	var last error
+	for _, text := range c.Paths {
+		name, err := c.one(ctx, api, r.Cache, text)
+		if err != nil {
+			failed++
+			last = at(r, err)
+			v := explain(last)
+			a.ui.Error("path delete", text+": "+v.sentence, v.hints...)
+			continue
+		}
+		deleted++
+		if c.DryRun {
+			a.ui.Note("would delete %s", name)
+		} else {
+			a.ui.Note("deleted %s", name)
+		}
+	}
+	switch {
+	case failed == 0:
+		return nil
+	case deleted == 0:
+		return &silentError{last}
+	}
+	return &partlyError{Done: deleted, Failed: failed, What: "path"}
+}
+
+// one deletes a path, or in a dry run finds it, and returns what to call it.
+func (c *pathDeleteCmd) one(ctx context.Context, api *client.Client, cache, text string) (string, error) {
+	hashPart, err := client.ParseHashPart(text)
+	if err != nil {
+		return "", &usageError{Problem: err.Error()}
+	}
+	if !c.DryRun {
+		return text, api.DeletePath(ctx, cache, hashPart)
+	}
+	p, err := api.Path(ctx, cache, hashPart)
+	return p.StorePath, err
+}

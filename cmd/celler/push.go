@@ -1,10 +1,280 @@
 package main
 
 import (
+	"bufio"
 	"context"
-	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/celler/celler/client"
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/ui"
 )
 
-type pushCmd struct{}
+type pushCmd struct {
+	Cache                     string   `arg:"" help:"Name, server:name, or URL."`
+	Paths                     []string `arg:"" optional:"" name:"path" help:"Store paths, or links to them such as ./result."`
+	Stdin                     bool     `help:"Read the paths from standard input, one a line."`
+	NoClosure                 bool     `help:"Push these paths only, not what they refer to."`
+	IgnoreUpstreamCacheFilter bool     `help:"Push paths that an upstream cache has as well."`
+	Jobs                      int      `short:"j" placeholder:"N" help:"Uploads at once; default: as many as the server takes well."`
+	DryRun                    bool     `short:"n" help:"Say what would be pushed, and push nothing."`
+	Verbose                   bool     `short:"v" help:"Name every path that needs no push, not only how many there are."`
+	jsonFlag
+}
 
-func (c *pushCmd) Run(ctx context.Context, a *app) error { return errors.ErrUnsupported }
+func (c *pushCmd) Run(ctx context.Context, a *app) error {
+	paths, err := c.paths(a.stdin)
+	if err != nil {
+		return err
+	}
+	if len(paths) == 0 {
+		a.ui.Note("nothing to push: standard input names no path")
+		return nil
+	}
+	api, r, err := a.dial(c.Cache)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	store, err := client.OpenStore(ctx, a.env.Get)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	w := &pushWatcher{ui: a.ui, cmd: c, now: a.now, skipped: map[string][]string{}}
+	result, err := api.Push(ctx, store, client.PushOptions{
+		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
+		Jobs: c.Jobs, DryRun: c.DryRun,
+	}, w.events())
+	w.close()
+	w.summary(r, result)
+	switch {
+	case err != nil && result.Pushed > 0:
+		return &stoppedError{at(r, err)}
+	case err != nil:
+		return at(r, err)
+	case result.Incomplete() && result.Pushed == 0:
+		return fmt.Errorf("nothing could be pushed, %d failed", result.Failed)
+	case result.Incomplete():
+		return &partlyError{Done: result.Pushed, Failed: result.Failed + result.Skipped, What: "path"}
+	}
+	return nil
+}
+
+func (c *pushCmd) paths(stdin io.Reader) ([]string, error) {
+	switch {
+	case c.Jobs < 0:
+		return nil, &usageError{Problem: fmt.Sprintf("--jobs %d: expected a positive number", c.Jobs)}
+	case c.Stdin && len(c.Paths) > 0:
+		return nil, &usageError{Problem: "paths both as arguments and on standard input", Hint: "use one or the other"}
+	case !c.Stdin && len(c.Paths) == 0:
+		return nil, &usageError{Problem: "no paths to push", Hint: `name store paths or links to them, such as "celler push ` + c.Cache + ` ./result", or use --stdin`}
+	case !c.Stdin:
+		return c.Paths, nil
+	}
+	var paths []string
+	lines := bufio.NewScanner(stdin)
+	for lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); line != "" {
+			paths = append(paths, line)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read paths from standard input: %w", err)
+	}
+	return paths, nil
+}
+
+// listAtMost is how many skipped paths of one reason are named without --verbose.
+const listAtMost = 5
+
+// pushWatcher tells what client.Push reports.
+type pushWatcher struct {
+	ui  *ui.Printer
+	cmd *pushCmd
+	now func() time.Time
+
+	mu       sync.Mutex // guards what follows
+	progress *ui.Progress
+	skipped  map[string][]string // base names by reason
+	reasons  []string            // in order of appearance
+}
+
+func (w *pushWatcher) events() client.Events {
+	return client.Events{
+		Plan: w.plan,
+		Note: func(text string) { w.event("warning: "+text, map[string]any{"event": "note", "text": text}) },
+		Start: func(worker int, path client.StorePath, size int64) {
+			w.progress.Start(worker, path.Base(), size)
+		},
+		Sent: func(worker int, n int64) { w.progress.Add(worker, n) },
+		Retry: func(_ int, path client.StorePath, attempt int, wait time.Duration, err error) {
+			w.event(fmt.Sprintf("retry %s in %s, attempt %d failed: %v", path.Base(), ui.Duration(wait), attempt, err), map[string]any{
+				"event": "retry", "store_path": path.String(), "attempt": attempt, "wait_seconds": wait.Seconds(), "err": err.Error(),
+			})
+		},
+		Done: w.done,
+	}
+}
+
+// plan begins the progress; everything before it is about paths that need no push.
+func (w *pushWatcher) plan(p client.Plan) {
+	w.flush()
+	if w.ui.JSON() {
+		w.event("", map[string]any{"event": "plan", "paths": p.Paths, "push": p.Push, "nar_bytes": p.Bytes})
+	}
+	if p.Push > 0 && !w.cmd.DryRun {
+		w.mu.Lock()
+		w.progress = w.ui.Progress(ui.ProgressOptions{Verb: "pushed", Items: p.Push, Bytes: p.Bytes, Workers: p.Workers, Now: w.now})
+		w.mu.Unlock()
+	}
+}
+
+// flush says what was skipped and why.
+func (w *pushWatcher) flush() {
+	if w.ui.JSON() {
+		return
+	}
+	for _, reason := range w.reasons {
+		bases := w.skipped[reason]
+		if len(bases) > listAtMost && !w.cmd.Verbose {
+			w.ui.Note("skipped %s: %s", ui.Plural(len(bases), "path", "paths"), reason)
+			continue
+		}
+		for _, base := range bases {
+			w.ui.Note("skipped %s: %s", base, reason)
+		}
+	}
+	w.reasons, w.skipped = nil, map[string][]string{}
+}
+
+func (w *pushWatcher) done(worker int, o client.Outcome) {
+	line, event := describe(o)
+	switch {
+	case o.Kind == client.Present || o.Kind == client.Upstream:
+		if !w.ui.JSON() {
+			w.skip(o)
+			return
+		}
+	case o.Kind == client.Planned && !w.ui.JSON():
+		w.ui.Data("%s", o.Path)
+		return
+	case o.Kind == client.Skipped && worker < 0 && !w.ui.JSON():
+		w.skip(o)
+		return
+	}
+	if worker >= 0 {
+		w.progress.Done(worker, line, event)
+		return
+	}
+	w.event(line, event)
+}
+
+func (w *pushWatcher) skip(o client.Outcome) {
+	reason := "already in the cache"
+	switch o.Kind {
+	case client.Upstream:
+		reason = "signed by upstream key " + o.Key
+	case client.Skipped:
+		reason = o.Err.Error()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.reasons, reason) {
+		w.reasons = append(w.reasons, reason)
+	}
+	w.skipped[reason] = append(w.skipped[reason], o.Path.Base())
+}
+
+// event prints above the progress, if there is one.
+func (w *pushWatcher) event(line string, event map[string]any) {
+	if w.ui.JSON() {
+		_ = w.ui.Value(event) // strings and numbers always encode
+		return
+	}
+	if line != "" {
+		w.ui.Note("%s", line)
+	}
+}
+
+// describe puts an outcome in words, and in JSON.
+func describe(o client.Outcome) (string, map[string]any) {
+	event := map[string]any{"event": string(o.Kind), "store_path": o.Path.String(), "nar_bytes": o.NarSize}
+	base := o.Path.Base()
+	switch o.Kind {
+	case client.Failed, client.Skipped:
+		event["err"] = o.Err.Error()
+		if o.Kind == client.Skipped {
+			return fmt.Sprintf("skipped %s: %v", base, o.Err), event
+		}
+		event["attempts"] = o.Attempts
+		return fmt.Sprintf("failed %s: %s", base, explain(o.Err).sentence), event
+	case client.Upstream:
+		event["key"] = o.Key
+	case client.Pushed, client.Deduplicated:
+		event["attempts"], event["dur_seconds"] = o.Attempts, o.Took.Seconds()
+		detail := ui.Size(o.NarSize)
+		if o.FileSize > 0 {
+			event["file_bytes"] = o.FileSize
+		}
+		if rate := ui.Rate(o.NarSize, o.Took); rate != "" && o.NarSize >= 1<<20 {
+			detail += ", " + rate
+		}
+		if o.Deduplicated >= 0 {
+			event["deduplicated"] = o.Deduplicated
+			if percent := int(o.Deduplicated * 100); percent > 0 {
+				detail += fmt.Sprintf(", %d%% deduplicated", percent)
+			}
+		}
+		return fmt.Sprintf("pushed %s (%s)", base, detail), event
+	}
+	return "", event
+}
+
+func (w *pushWatcher) close() {
+	if w.progress != nil {
+		w.progress.Close()
+	}
+	w.flush()
+}
+
+func (w *pushWatcher) summary(r config.Remote, result client.Result) {
+	if w.ui.JSON() {
+		w.event("", map[string]any{
+			"event": "done", "pushed": result.Pushed, "present": result.Present, "upstream": result.Upstream,
+			"failed": result.Failed, "skipped": result.Skipped, "nar_bytes": result.Bytes, "dur_seconds": result.Took.Seconds(),
+		})
+		return
+	}
+	if w.cmd.DryRun {
+		return
+	}
+	head := fmt.Sprintf("nothing pushed to cache %q", r.Cache)
+	if result.Pushed > 0 {
+		head = fmt.Sprintf("pushed %s (%s) to cache %q in %s", ui.Plural(result.Pushed, "path", "paths"), ui.Size(result.Bytes), r.Cache, ui.Duration(result.Took))
+	}
+	var rest []string
+	for _, part := range []struct {
+		n    int
+		text string
+	}{
+		{result.Present, "%d already there"},
+		{result.Upstream, "%d in upstream caches"},
+		{result.Failed, "%d failed"},
+		{result.Skipped, "%d not tried"},
+	} {
+		if part.n > 0 {
+			rest = append(rest, fmt.Sprintf(part.text, part.n))
+		}
+	}
+	if len(rest) > 0 {
+		head += ": " + strings.Join(rest, ", ")
+	}
+	w.ui.Note("%s", head)
+}

@@ -1,0 +1,123 @@
+package client
+
+import (
+	"time"
+
+	"github.com/celler/celler/nix"
+)
+
+// Events are told how a push goes. Each field may be nil. They are called from several
+// goroutines at once, except that calls about one worker do not overlap; none may
+// block for long, for the upload waits meanwhile.
+type Events struct {
+	// Plan is called once, before the first upload.
+	Plan func(Plan)
+	// Start: a worker, numbered from 0 to Plan.Workers-1, takes up a path of size NAR bytes.
+	Start func(worker int, path nix.StorePath, size int64)
+	// Sent: a worker has sent n more bytes of it; negative when it starts again.
+	Sent func(worker int, n int64)
+	// Retry: an attempt failed and is repeated after wait.
+	Retry func(worker int, path nix.StorePath, attempt int, wait time.Duration, err error)
+	// Done: a path has its outcome. Worker is -1 if none ever took it up.
+	Done func(worker int, o Outcome)
+	// Note: something that the person at the keyboard should know.
+	Note func(text string)
+}
+
+func (e *Events) plan(p Plan) {
+	if e.Plan != nil {
+		e.Plan(p)
+	}
+}
+
+func (e *Events) start(worker int, path nix.StorePath, size int64) {
+	if e.Start != nil {
+		e.Start(worker, path, size)
+	}
+}
+
+func (e *Events) sent(worker int, n int64) {
+	if e.Sent != nil && n != 0 {
+		e.Sent(worker, n)
+	}
+}
+
+func (e *Events) retry(worker int, path nix.StorePath, attempt int, wait time.Duration, err error) {
+	if e.Retry != nil {
+		e.Retry(worker, path, attempt, wait, err)
+	}
+}
+
+func (e *Events) done(worker int, o Outcome) {
+	if e.Done != nil {
+		e.Done(worker, o)
+	}
+}
+
+func (e *Events) note(text string) {
+	if e.Note != nil {
+		e.Note(text)
+	}
+}
+
+// Plan is what a push is going to do.
+type Plan struct {
+	Paths   int   // in the closure
+	Push    int   // to be uploaded
+	Bytes   int64 // their NARs together
+	Workers int
+}
+
+// Kind says what became of a path.
+type Kind string
+
+// The kinds of [Outcome].
+const (
+	Pushed       Kind = "pushed"
+	Deduplicated Kind = "deduplicated" // uploaded, but the server had the whole NAR
+	Present      Kind = "present"      // the cache had the path
+	Upstream     Kind = "upstream"     // signed by a key of an upstream cache, so not needed here
+	Planned      Kind = "planned"      // would be pushed; in a dry run only
+	Failed       Kind = "failed"
+	Skipped      Kind = "skipped" // not tried, because a reference failed or the push was given up
+)
+
+// Outcome is what became of one path.
+type Outcome struct {
+	Path         nix.StorePath
+	Kind         Kind
+	NarSize      int64
+	FileSize     int64         // as stored, compressed; 0 = the server did not say
+	Deduplicated float64       // part of the NAR that the server had, 0 to 1; -1 = it did not say
+	Attempts     int           // 0 for a path that was not uploaded
+	Took         time.Duration // of the upload, waits included
+	Key          string        // of the upstream cache, for Upstream
+	Err          error         // for Failed and Skipped
+}
+
+// Result sums up a push.
+type Result struct {
+	Pushed, Present, Upstream, Failed, Skipped int
+	Bytes                                      int64 // NAR bytes of the pushed paths
+	Took                                       time.Duration
+}
+
+func (r *Result) count(o Outcome) {
+	switch o.Kind {
+	case Pushed, Deduplicated:
+		r.Pushed++
+		r.Bytes += o.NarSize
+	case Present:
+		r.Present++
+	case Upstream:
+		r.Upstream++
+	case Failed:
+		r.Failed++
+	case Skipped:
+		r.Skipped++
+	case Planned:
+	}
+}
+
+// Incomplete reports whether something that should have been pushed was not.
+func (r *Result) Incomplete() bool { return r.Failed+r.Skipped > 0 }

@@ -1,0 +1,16 @@
+package client
+
+import (
+	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/nix"
+)
+
+// StorePath is nix.StorePath, for callers that import no other package of ours.
+type StorePath = nix.StorePath
+
+// Names of errors a caller may want to tell apart; see StatusError.Name.
+const (
+	NoSuchCache        = wire.ErrorNoSuchCache
+	NoSuchObject       = wire.ErrorNoSuchObject
+	CacheAlreadyExists = wire.ErrorCacheAlreadyExists
+)

@@ -1,0 +1,328 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/celler/celler/internal/nixstore"
+	"github.com/celler/celler/nix"
+)
+
+// Store is what a push needs of the local Nix store. *nixstore.Store implements it.
+type Store interface {
+	// Resolve finds the store path that a file name leads to, through symlinks.
+	Resolve(name string) (nix.StorePath, error)
+	// Closure returns what is known of roots and all they refer to, references first.
+	Closure(ctx context.Context, roots []nix.StorePath) ([]nixstore.PathInfo, error)
+	// PathInfo returns what is known of one path.
+	PathInfo(ctx context.Context, p nix.StorePath) (nixstore.PathInfo, error)
+	// AddTempRoot keeps the local garbage collector off paths while the store is open.
+	AddTempRoot(ctx context.Context, paths ...nix.StorePath) error
+	// Dump writes the NAR of a path.
+	Dump(ctx context.Context, w io.Writer, p nix.StorePath) error
+}
+
+// PushOptions says what to push where.
+type PushOptions struct {
+	Cache          string
+	Paths          []string // store paths, or symlinks to them such as ./result
+	NoClosure      bool     // push these paths only, not what they refer to
+	IgnoreUpstream bool     // push paths signed by upstream keys as well
+	Jobs           int      // uploads at once; 0 = as many as the server takes well
+	DryRun         bool     // plan, and upload nothing
+}
+
+// Push uploads store paths and all they refer to, as far as the cache lacks them. The
+// error is nil if everything was decided and tried; what failed is then in Result.
+// With an error Result still says what was done before.
+func (c *Client) Push(ctx context.Context, store Store, o PushOptions, ev Events) (Result, error) {
+	began := c.now()
+	p := &push{c: c, store: store, o: o, ev: &ev, limiter: newLimiter(o.Jobs)}
+	err := p.run(ctx)
+	p.result.Took = c.now().Sub(began)
+	return p.result, err
+}
+
+// push is one run of Push.
+type push struct {
+	c       *Client
+	store   Store
+	o       PushOptions
+	ev      *Events
+	limiter *limiter
+	budget  budget
+	result  Result // only touched by the goroutine of Push
+}
+
+// path is what a push knows of a store path.
+type path struct {
+	storePath  nix.StorePath
+	narHash    nix.Hash
+	narSize    int64
+	references []nix.StorePath
+	deriver    string // base name, or ""
+	sigs       []string
+	ca         string
+}
+
+func (p *push) run(ctx context.Context) error {
+	roots, err := p.roots()
+	if err != nil {
+		return err
+	}
+	cache, err := p.cache(ctx)
+	if err != nil {
+		return err
+	}
+	closure, err := p.closure(ctx, roots)
+	if err != nil {
+		return err
+	}
+	if dir := nix.StoreDir(cache.StoreDir); dir != "" {
+		for _, path := range closure {
+			if path.storePath.Dir() != dir {
+				return &StoreDirError{Cache: p.o.Cache, Path: path.storePath, Dir: dir}
+			}
+		}
+	}
+	wanted := p.dropUpstream(closure, cache.UpstreamKeyNames)
+	wanted, err = p.dropPresent(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	plan := Plan{Paths: len(closure), Push: len(wanted), Workers: p.limiter.workers()}
+	for _, path := range wanted {
+		plan.Bytes += path.narSize
+	}
+	p.ev.plan(plan)
+	if p.o.DryRun {
+		for _, path := range wanted {
+			p.outcome(-1, Outcome{Path: path.storePath, Kind: Planned, NarSize: path.narSize})
+		}
+		return nil
+	}
+	return p.upload(ctx, wanted)
+}
+
+// StoreDirError reports a path of another store directory than the cache's: Nix would
+// never ask for it there.
+type StoreDirError struct {
+	Cache string
+	Path  nix.StorePath
+	Dir   nix.StoreDir
+}
+
+func (e *StoreDirError) Error() string {
+	return fmt.Sprintf("store path %s: cache %q holds paths of %s", e.Path, e.Cache, e.Dir)
+}
+
+func (p *push) roots() ([]nix.StorePath, error) {
+	var roots []nix.StorePath
+	for _, name := range p.o.Paths {
+		root, err := p.store.Resolve(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(roots, root) {
+			roots = append(roots, root)
+		}
+	}
+	return roots, nil
+}
+
+// cache reads the cache's configuration. A token that may push but not pull is not
+// shown it; then nothing is taken for granted.
+func (p *push) cache(ctx context.Context) (Cache, error) {
+	cache, err := p.c.Cache(ctx, p.o.Cache)
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusForbidden {
+		p.ev.note("the token may not read the cache's configuration: paths of upstream caches are pushed too")
+		return Cache{}, nil
+	}
+	return cache, err
+}
+
+func (p *push) closure(ctx context.Context, roots []nix.StorePath) ([]path, error) {
+	// A temporary root holds its closure too, so the roots are enough.
+	if err := p.store.AddTempRoot(ctx, roots...); err != nil {
+		return nil, err
+	}
+	var infos []nixstore.PathInfo
+	if p.o.NoClosure {
+		for _, root := range roots {
+			info, err := p.store.PathInfo(ctx, root)
+			if err != nil {
+				return nil, err
+			}
+			infos = append(infos, info)
+		}
+	} else {
+		var err error
+		if infos, err = p.store.Closure(ctx, roots); err != nil {
+			return nil, err
+		}
+	}
+	closure := make([]path, 0, len(infos))
+	for i := range infos {
+		closure = append(closure, newPathOf(&infos[i]))
+	}
+	return closure, nil
+}
+
+// dropUpstream leaves out what an upstream cache has: whatever carries a signature by
+// one of its keys. The name is what counts, as for Attic; Nix checks the signature.
+func (p *push) dropUpstream(paths []path, keys []string) []path {
+	if p.o.IgnoreUpstream || len(keys) == 0 {
+		return paths
+	}
+	return slices.DeleteFunc(paths, func(path path) bool {
+		for _, sig := range path.sigs {
+			if name, _, ok := strings.Cut(sig, ":"); ok && slices.Contains(keys, name) {
+				p.outcome(-1, Outcome{Path: path.storePath, Kind: Upstream, NarSize: path.narSize, Key: name})
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (p *push) dropPresent(ctx context.Context, paths []path) ([]path, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	hashParts := make([]nix.HashPart, 0, len(paths))
+	for _, path := range paths {
+		hashParts = append(hashParts, path.storePath.HashPart())
+	}
+	missing, err := p.c.MissingPaths(ctx, p.o.Cache, hashParts)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(paths, func(path path) bool {
+		if missing[path.storePath.HashPart()] {
+			return false
+		}
+		p.outcome(-1, Outcome{Path: path.storePath, Kind: Present, NarSize: path.narSize})
+		return true
+	}), nil
+}
+
+// outcome counts and reports; only the goroutine of Push calls it.
+func (p *push) outcome(worker int, o Outcome) {
+	p.result.count(o)
+	p.ev.done(worker, o)
+}
+
+// finished is an upload that has ended, one way or the other.
+type finished struct {
+	item    *item
+	worker  int
+	outcome Outcome
+}
+
+// upload runs the schedule. All decisions are made here, in one goroutine; each upload
+// has one of its own, and none is left when upload returns.
+func (p *push) upload(ctx context.Context, paths []path) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newSchedule(paths)
+	results := make(chan finished) // never closed: each running upload sends once
+	var wg sync.WaitGroup
+	defer wg.Wait()
+
+	var idle []int // workers, the lowest on top
+	for w := p.limiter.workers() - 1; w >= 0; w-- {
+		idle = append(idle, w)
+	}
+	var stop error // why nothing more is started
+	running, inHand := 0, int64(0)
+	for s.left > 0 {
+		for it := s.peek(); it != nil && len(idle) > 0 && p.limiter.admits(running, inHand, weightOf(it.path.narSize)); it = s.peek() {
+			s.start()
+			worker := idle[len(idle)-1]
+			idle = idle[:len(idle)-1]
+			running, inHand = running+1, inHand+weightOf(it.path.narSize)
+			p.ev.start(worker, it.path.storePath, it.path.narSize)
+			wg.Go(func() { results <- finished{it, worker, p.uploadOne(ctx, worker, &it.path)} })
+		}
+		if running == 0 {
+			stop = errors.New("order the closure: its references go round in a circle")
+			p.skip(s.abandon(), stop)
+			break
+		}
+		r := <-results
+		idle = append(idle, r.worker)
+		running, inHand = running-1, inHand-weightOf(r.item.path.narSize)
+		if r.outcome.Kind != Failed {
+			s.done(r.item)
+			p.outcome(r.worker, r.outcome)
+			if stop == nil && ctx.Err() != nil {
+				stop = context.Cause(ctx)
+				p.skip(s.abandon(), errGivenUp)
+			}
+			continue
+		}
+		if cut := context.Cause(ctx); cut != nil && (errors.Is(r.outcome.Err, cut) || errors.Is(r.outcome.Err, context.Canceled)) {
+			r.outcome.Kind, r.outcome.Err = Skipped, errGivenUp // nothing of its own went wrong
+		}
+		if stop == nil {
+			if stop = p.mustStop(ctx, r.outcome.Err); stop != nil {
+				cancel(stop)
+			}
+		}
+		skipped := s.failed(r.item)
+		p.outcome(r.worker, r.outcome)
+		for _, it := range skipped {
+			p.outcome(-1, Outcome{
+				Path: it.path.storePath, Kind: Skipped, NarSize: it.path.narSize,
+				Err: fmt.Errorf("its reference %s was not pushed", r.item.path.storePath.Base()),
+			})
+		}
+		if stop != nil {
+			p.skip(s.abandon(), errGivenUp)
+		}
+	}
+	return stop
+}
+
+// errGivenUp is why a path was not tried after an error that concerns all of them.
+var errGivenUp = errors.New("the push was given up")
+
+func (p *push) skip(items []*item, why error) {
+	for _, it := range items {
+		p.outcome(-1, Outcome{Path: it.path.storePath, Kind: Skipped, NarSize: it.path.narSize, Err: why})
+	}
+}
+
+// newPathOf takes from the store's answer what an upload needs.
+func newPathOf(info *nixstore.PathInfo) path {
+	p := path{
+		storePath: info.StorePath, narHash: info.NarHash, narSize: info.NarSize,
+		references: info.References, deriver: info.Deriver, ca: info.CA,
+	}
+	for _, sig := range info.Sigs {
+		p.sigs = append(p.sigs, sig.String())
+	}
+	return p
+}
+
+// mustStop returns the error that ends the whole push, if err is one that every other
+// path would meet as well: the caller gave up, the credentials are bad, the server
+// has not answered for too long.
+func (p *push) mustStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if status, ok := errors.AsType[*StatusError](err); ok && status.hopeless() {
+		return err
+	}
+	if !p.budget.patient(p.c.now(), p.c.retry.Failing) {
+		return fmt.Errorf("nothing has succeeded for %v: %w", p.c.retry.Failing, err)
+	}
+	return nil
+}

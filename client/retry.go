@@ -1,0 +1,131 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Retry bounds how long a request is repeated. The zero value of each field means its
+// default; a negative Attempts means never to retry.
+type Retry struct {
+	Attempts int           // per request or path, the first included; default 10, about two minutes of trying
+	First    time.Duration // wait before the second attempt; default 500 ms, doubling
+	Max      time.Duration // longest wait between attempts; default 30 s. A server's Retry-After may ask for up to 5 min
+	Failing  time.Duration // give up a push when nothing has succeeded for so long; default 5 min
+	Idle     time.Duration // an attempt in which nothing moves for so long has failed; default 2 min
+}
+
+// maxRetryAfter bounds a server's Retry-After, so that a wrong clock cannot stop a build for an hour.
+const maxRetryAfter = 5 * time.Minute
+
+func (r Retry) withDefaults() Retry {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	if r.Attempts == 0 {
+		r.Attempts = 10
+	}
+	r.Attempts = max(r.Attempts, 1)
+	set(&r.First, 500*time.Millisecond)
+	set(&r.Max, 30*time.Second)
+	set(&r.Failing, 5*time.Minute)
+	set(&r.Idle, 2*time.Minute)
+	return r
+}
+
+// budget is what all requests of one operation share: how long there has been
+// nothing but failure. A push of a thousand paths to a server that is down must not
+// spend a thousand times the patience for one.
+type budget struct {
+	mu      sync.Mutex
+	failing time.Time // guarded by mu: when the current row of failures began; zero after a success
+}
+
+func (b *budget) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failing = time.Time{}
+}
+
+// failed notes a failure that a repetition may mend.
+func (b *budget) failed(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failing.IsZero() {
+		b.failing = now
+	}
+}
+
+// patient reports whether the current row of failures is still shorter than limit.
+func (b *budget) patient(now time.Time, limit time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failing.IsZero() || now.Sub(b.failing) < limit
+}
+
+// retryFunc is told that attempt failed with err and will be repeated after wait.
+type retryFunc func(attempt int, wait time.Duration, err error)
+
+// retrying runs attempt, numbered from 1, until it succeeds, fails for good, or the
+// bounds of c.retry are reached.
+func (c *Client) retrying(ctx context.Context, b *budget, notify retryFunc, attempt func(ctx context.Context, n int) error) error {
+	p := &pauses{retry: c.retry, budget: b, now: c.now, grow: &backoff.ExponentialBackOff{
+		InitialInterval: c.retry.First, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: c.retry.Max,
+	}}
+	n := 0
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		n++
+		err := attempt(ctx, n)
+		switch {
+		case err == nil:
+			b.succeeded()
+		case isFinal(ctx, err):
+			err = final(unmark(err))
+		default:
+			b.failed(c.now())
+			p.last = err
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(p), backoff.WithMaxTries(uint(c.retry.Attempts)), backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			c.logger.DebugContext(ctx, "retry request", "attempt", n, "dur", wait, "err", err)
+			if notify != nil {
+				notify(n, wait, err)
+			}
+		}))
+	return err
+}
+
+// pauses decides how long to wait after a failure: exponentially longer, never less
+// than the server asked for, never two clients in step.
+type pauses struct {
+	retry  Retry
+	budget *budget
+	now    func() time.Time
+	grow   *backoff.ExponentialBackOff
+	last   error
+}
+
+// NextBackOff implements backoff.BackOff.
+func (p *pauses) NextBackOff() time.Duration {
+	if !p.budget.patient(p.now(), p.retry.Failing) {
+		return backoff.Stop
+	}
+	wait := p.grow.NextBackOff()
+	var status *StatusError
+	if errors.As(p.last, &status) && status.RetryAfter > 0 {
+		asked := min(status.RetryAfter, maxRetryAfter)
+		wait = max(wait, asked+rand.N(asked/4+1))
+	}
+	return wait
+}
+
+// Reset implements backoff.BackOff.
+func (p *pauses) Reset() { p.grow.Reset() }

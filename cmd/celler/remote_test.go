@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// fakeAPI answers each "METHOD path" with a status and a body, and records requests.
+type fakeAPI struct {
+	answers map[string]string // "status body"
+	bodies  map[string]string
+}
+
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key := r.Method + " " + r.URL.Path
+	body, _ := io.ReadAll(r.Body)
+	f.bodies[key] = string(body)
+	answer, ok := f.answers[key]
+	if !ok {
+		answer = `404 {"code":404,"error":"NotFound","message":"The URL you requested was not found."}`
+	}
+	status, text, _ := strings.Cut(answer, " ")
+	var code int
+	_, _ = fmt.Sscan(status, &code)
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text)
+}
+
+// mustAPI serves answers and returns the fake with its address.
+func mustAPI(t *testing.T, answers map[string]string) (*fakeAPI, string) {
+	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("CELLER_TOKEN", "secret")
+	f := &fakeAPI{answers: answers, bodies: map[string]string{}}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	return f, server.URL
+}
+
+// command runs a command line as main would.
+func command(stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+const (
+	cacheObject   = `200 {"substituter_endpoint":"https://h/ci","api_endpoint":"https://h/","public_key":"ci:AAAA","is_public":false,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":["cache.nixos.org-1"],"retention_period":"Global"}`
+	noSuchCache   = `404 {"code":404,"error":"NoSuchCache","message":"The requested cache does not exist."}`
+	configRequest = " /_api/v1/cache-config/ci"
+	pathsRequest  = " /_api/v1/caches/ci/paths"
+	hashPart      = "00bgd045z0d4icpbc2yyz4gx48ak44la"
+)
+
+func TestCacheCommands(t *testing.T) {
+	api, url := mustAPI(t, map[string]string{
+		"POST" + configRequest: "200 ", "GET" + configRequest: cacheObject, "PATCH" + configRequest: "200 ", "DELETE" + configRequest: "200 ",
+		"GET /_api/v1/caches": `200 {"caches":[{"name":"ci","is_public":true,"priority":41,"public_key":"ci:AAAA","permissions":["pull","push"]}]}`,
+		"GET" + pathsRequest:  `200 {"paths":[{"store_path":"/nix/store/` + hashPart + `-hello","nar_size":1024,"file_size":512}]}`,
+	})
+	ok := func(wantOut, wantErr string, args ...string) {
+		t.Helper()
+		code, out, errs := command("ci\n", args...)
+		if code != exitDone || !strings.Contains(out, wantOut) || !strings.Contains(errs, wantErr) {
+			t.Errorf("celler %s: exit %d\nstdout %s\nstderr %s\nwant %q and %q", strings.Join(args, " "), code, out, errs, wantOut, wantErr)
+		}
+	}
+	sent := func(request, want string) {
+		t.Helper()
+		if got := api.bodies[request]; got != want {
+			t.Errorf("%s was sent %s, want %s", request, got, want)
+		}
+		delete(api.bodies, request)
+	}
+	ok("ci:AAAA\n", `created cache "ci"`, "cache", "create", url+"/ci", "--public", "--upstream-cache-key-name", "")
+	sent("POST"+configRequest, `{"keypair":"Generate","is_public":true,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":[]}`)
+	ok("ci:AAAA\n", "", "cache", "info", url+"/ci")
+	ok(`"public_key":"ci:AAAA"`, "", "cache", "info", url+"/ci", "--json")
+	ok("pull,push", "", "cache", "list", url)
+	ok(`"permissions":["pull","push"]`, "", "cache", "list", url, "--json")
+	ok("", `changed cache "ci": private, retention`, "cache", "configure", url+"/ci", "--private", "--retention-period", "2d")
+	sent("PATCH"+configRequest, `{"is_public":false,"retention_period":{"Period":172800}}`)
+	ok("", "would destroy", "cache", "destroy", url+"/ci", "--dry-run")
+	ok("", `destroyed cache "ci"`, "cache", "destroy", url+"/ci")
+	ok("", `destroyed cache "ci"`, "cache", "destroy", url+"/ci", "--no-confirm")
+}
+
+func TestPathCommands(t *testing.T) {
+	object := `{"store_path":"/nix/store/` + hashPart + `-hello","nar_hash":"sha256:xyz","nar_size":1024,"file_size":512,"references":["a"],"sigs":["k:s"]}`
+	_, url := mustAPI(t, map[string]string{
+		"GET" + pathsRequest:                     `200 {"paths":[` + object + `]}`,
+		"GET" + pathsRequest + "/" + hashPart:    "200 " + object,
+		"DELETE" + pathsRequest + "/" + hashPart: "200 ",
+	})
+	check := func(wantCode int, wantOut, wantErr string, args ...string) {
+		t.Helper()
+		code, out, errs := command("", args...)
+		if code != wantCode || !strings.Contains(out, wantOut) || !strings.Contains(errs, wantErr) {
+			t.Errorf("celler %s: exit %d\nstdout %s\nstderr %s\nwant %d, %q and %q", strings.Join(args, " "), code, out, errs, wantCode, wantOut, wantErr)
+		}
+	}
+	check(exitDone, "/nix/store/"+hashPart+"-hello\n", "", "path", "list", url+"/ci")
+	check(exitDone, "1.0 KiB", "", "path", "list", "-l", url+"/ci")
+	check(exitDone, `"nar_bytes":1024`, "", "path", "list", "--json", url+"/ci")
+	check(exitDone, "sha256:xyz", "", "path", "info", url+"/ci", hashPart)
+	check(exitDone, "", "would delete /nix/store/", "path", "delete", "--dry-run", url+"/ci", hashPart)
+	check(exitDone, "", "deleted "+hashPart, "path", "delete", url+"/ci", hashPart)
+	check(exitFailed, "", "nonsense", "path", "delete", url+"/ci", "nonsense")
+	check(exitPartly, "", "1 path done, 1 failed", "path", "delete", url+"/ci", "nonsense", hashPart)
+	check(exitUsage, "", "no store path", "path", "info", url+"/ci", "nonsense")
+}
+
+// TestRemoteErrors: the sentence names the thing, and the hint is the next thing to type.
+func TestRemoteErrors(t *testing.T) {
+	check := func(answer, wantSentence, wantHint string, args ...string) {
+		t.Helper()
+		_, url := mustAPI(t, map[string]string{"GET" + configRequest: answer, "POST" + configRequest: answer})
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "URL", url)
+		}
+		code, out, errs := command("", args...)
+		if code != exitFailed || out != "" || !strings.Contains(errs, "celler: "+strings.Join(args[:2], " ")+": "+wantSentence) || !strings.Contains(errs, "\nhint: "+wantHint) {
+			t.Errorf("answer %s: exit %d\n%s\nwant %q, hint %q", answer, code, errs, wantSentence, wantHint)
+		}
+	}
+	check(noSuchCache, `cache "ci" does not exist`, `create it with "celler cache create ci"`, "cache", "info", "URL/ci")
+	check(`400 {"code":400,"error":"CacheAlreadyExists","message":"The cache already exists."}`, `cache "ci" exists already`, "to change it", "cache", "create", "URL/ci")
+	check(`401 {"code":401,"error":"Unauthorized","message":"Unauthorized."}`, "http://", "see what it says", "cache", "info", "URL/ci")
+	check(`403 {"code":403,"error":"AccessError","message":"no"}`, "the token does not allow this", "see what it allows", "cache", "info", "URL/ci")
+	check(`413 <html>`, "something in front of", "raise the proxy's limit", "cache", "info", "URL/ci")
+}
+
+func TestUsage(t *testing.T) {
+	_, url := mustAPI(t, nil)
+	check := func(stdin, want string, args ...string) {
+		t.Helper()
+		if code, _, errs := command(stdin, args...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("celler %s: exit %d\n%s\nwant usage error %q", strings.Join(args, " "), code, errs, want)
+		}
+	}
+	check("", "no paths to push", "push", "ci")
+	check("", "one or the other", "push", "ci", "--stdin", "./result")
+	check("", "expected a positive number", "push", "ci", "./result", "--jobs=-1")
+	check("", "nothing to change", "cache", "configure", url+"/ci")
+	check("", "can't be used together", "cache", "configure", url+"/ci", "--public", "--private")
+	check("other\n", `expected "ci"`, "cache", "destroy", url+"/ci")
+	check("", "nobody answered", "cache", "destroy", url+"/ci")
+}
