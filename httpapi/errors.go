@@ -111,7 +111,7 @@ func translations() []translation {
 		return func(err error) *refusal { return unavailable(message, err) }
 	}
 	return []translation{
-		{context.Canceled, says(errClientGone)},
+		{context.Canceled, retry("this node stopped what it was doing for this request")},
 		{os.ErrDeadlineExceeded, says(errStalled)},
 		{context.DeadlineExceeded, retry("the bucket did not answer in time")},
 		{catalog.ErrNoCache, says(errNoSuchCache)},
@@ -135,7 +135,7 @@ func translations() []translation {
 // sent first and a bounded part of the body is read away, so that a client that only
 // listens after it has sent everything gets to see the answer and not a reset.
 func (x *exchange) fail(err error) {
-	if x.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+	if _, said := errors.AsType[*refusal](err); !said && x.r.Context().Err() != nil {
 		err = errClientGone.because(err)
 	}
 	e := translate(err)

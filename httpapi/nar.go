@@ -49,7 +49,10 @@ func (s *server) nar(x *exchange) error {
 	}
 	content, err := s.chunks.Open(x.r.Context(), &recipe)
 	if err != nil {
-		return err
+		if x.r.Context().Err() != nil {
+			return err
+		}
+		return errIncomplete.because(err)
 	}
 	defer content.Close()
 
