@@ -91,7 +91,7 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 	j.done = make(chan struct{})
 	enc := s.codec.frames
 	if j.frame == nil {
-		enc = s.codec.served[currentEncoder]
+		enc = s.codec.served[s.o.ServedEncoder]
 	}
 	// The store waits for it, and so does drop.
 	s.wg.Go(func() {
@@ -110,7 +110,7 @@ func (o *output) collect(ctx context.Context) error {
 	o.queue = o.queue[1:]
 	w := o.w
 	served := &w.res.Recipe.Served
-	served.Encoder = currentEncoder
+	served.Encoder = w.s.o.ServedEncoder
 	if w.fileHash != nil {
 		w.fileHash.Write(j.data)
 	}
@@ -229,7 +229,7 @@ func (o *output) finish(ctx context.Context) error {
 		return err
 	}
 	o.compact()
-	o.w.res.Recipe.Served.Encoder = currentEncoder
+	o.w.res.Recipe.Served.Encoder = o.w.s.o.ServedEncoder
 	return nil
 }
 

@@ -239,7 +239,7 @@ func (sp *splitter) dropMatch() {
 }
 
 func (sp *splitter) loose(ctx context.Context, c piecePart) error {
-	enc, _ := servedEncoders(currentEncoder)
+	enc, _ := servedEncoders(sp.s.o.ServedEncoder)
 	if len(sp.stretch) > 0 && len(sp.stretch)+len(c.data) > enc.stretch {
 		if err := sp.flushStretch(ctx); err != nil {
 			return err

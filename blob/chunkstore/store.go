@@ -38,6 +38,7 @@ type Options struct {
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
 	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 256 KiB
 	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 48 KiB, negative = never
+	ServedEncoder uint8            // number of the encoder of new recipes, for measurements; default the current one
 	PackBytes     int              // compressed bytes at which a pack is full, at most 64 MiB; default 16 MiB
 	WriteBytes    int64            // memory of all Writes together; default 64 MiB
 	ReadBytes     int64            // memory of all readers together; default 96 MiB
@@ -59,6 +60,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.FrameBytes = cmp.Or(o.FrameBytes, defaultFrameBytes)
 	o.RestoreBytes = cmp.Or(o.RestoreBytes, defaultRestoreBytes)
+	o.ServedEncoder = cmp.Or(o.ServedEncoder, currentEncoder)
 	o.PackBytes = cmp.Or(o.PackBytes, defaultPackBytes)
 	o.WriteBytes = cmp.Or(o.WriteBytes, 64<<20)
 	o.ReadBytes = cmp.Or(o.ReadBytes, 96<<20)
@@ -67,6 +69,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.HedgeAfter = cmp.Or(o.HedgeAfter, 200*time.Millisecond)
 	if o.FrameBytes < 0 || o.FrameBytes > frameWindow {
 		return o, fmt.Errorf("frames of %d bytes: want 1 to %d", o.FrameBytes, frameWindow)
+	}
+	if _, ok := servedEncoders(o.ServedEncoder); !ok {
+		return o, fmt.Errorf("served encoder %d does not exist", o.ServedEncoder)
 	}
 	if o.PackBytes < 1<<10 || o.PackBytes > 64<<20 {
 		return o, fmt.Errorf("packs of %d bytes: want 1 KiB to 64 MiB", o.PackBytes)

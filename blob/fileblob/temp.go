@@ -11,39 +11,39 @@ import (
 const lockSuffix = ".lock"
 
 // writeTemp stores body, synced, under a temporary name.
-func (b *Bucket) writeTemp(body []byte) (name string, err error) {
+func (b *Bucket) writeTemp(body []byte) (string, error) {
 	if err := b.step("create temp"); err != nil {
 		return "", err
 	}
-	name = fmt.Sprintf("%s/%s.%d", tempDir, b.owner, b.temps.Add(1))
+	name := fmt.Sprintf("%s/%s.%d", tempDir, b.owner, b.temps.Add(1))
 	f, err := b.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			b.dropTemp(name)
-		}
-	}()
-	if err := b.step("write temp"); err != nil {
+	if err := errors.Join(b.fillTemp(f, body), f.Close()); err != nil {
+		b.dropTemp(name)
 		return "", err
+	}
+	return name, nil
+}
+
+func (b *Bucket) fillTemp(f *os.File, body []byte) error {
+	if err := b.step("write temp"); err != nil {
+		return err
 	}
 	if _, err := f.Write(body); err != nil {
-		return "", err
+		return err
 	}
 	if err := b.step("sync temp"); err != nil {
-		return "", err
+		return err
 	}
-	return name, f.Sync()
+	return f.Sync()
 }
 
 // dropTemp removes a temporary file. If that does not work out the next Open
 // will do it, so the error is nobody's concern.
 func (b *Bucket) dropTemp(name string) {
-	if name != "" {
-		_ = b.root.Remove(name)
-	}
+	_ = b.root.Remove(name)
 }
 
 // sweep removes the temporary files of owners that are no more.
