@@ -19,8 +19,9 @@ const (
 )
 
 // limiter says how many uploads may be in hand. Without a fixed number it starts at
-// firstJobs, grows by one for each round of successes and halves when the server
-// says that it is too much: the same rule by which TCP shares a link.
+// firstJobs and doubles with each round of successes; when the server says that it is
+// too much it halves, and from then on grows by one a round: the rule by which TCP
+// shares a link.
 type limiter struct {
 	fixed int // the caller's -j; 0 = adapt
 
@@ -62,7 +63,11 @@ func (l *limiter) admits(running int, inHand, weight int64) bool {
 func (l *limiter) succeeded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.allowed = min(l.allowed+1/l.allowed, float64(l.workers()))
+	grow := 1.0
+	if !l.cut.IsZero() {
+		grow = 1 / l.allowed
+	}
+	l.allowed = min(l.allowed+grow, float64(l.workers()))
 }
 
 // overloaded halves the number; answers to requests sent before the last cut do not count again.

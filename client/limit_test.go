@@ -20,7 +20,7 @@ func TestLimiter(t *testing.T) {
 	if got := admitted(maxWeight); got != weightInHand/maxWeight {
 		t.Errorf("%d large uploads at once, want %d", got, weightInHand/maxWeight)
 	}
-	for range 2000 {
+	for range maxJobs - firstJobs {
 		l.succeeded()
 	}
 	if got := admitted(minWeight); got != maxJobs {
@@ -31,6 +31,12 @@ func TestLimiter(t *testing.T) {
 	l.overloaded(now.Add(time.Millisecond)) // the answer to a request of the same burst
 	if got := admitted(minWeight); got != maxJobs/2 {
 		t.Errorf("after one overload %d uploads, want %d", got, maxJobs/2)
+	}
+	for range maxJobs / 2 {
+		l.succeeded()
+	}
+	if got := admitted(minWeight); got > maxJobs/2+2 {
+		t.Errorf("a round of successes after an overload brought %d uploads back, want one more than %d", got, maxJobs/2)
 	}
 	for i := range 100 {
 		l.overloaded(now.Add(time.Duration(i) * time.Second))

@@ -72,6 +72,9 @@ func explainClient(err error) (verdict, bool) {
 			fmt.Sprintf("check it with \"nix-store --verify-path %[1]s\", repair it with \"nix-store --repair-path %[1]s\"", damaged.Path),
 		}}, true
 	}
+	if errors.Is(err, client.ErrNotValid) {
+		return verdict{exitFailed, err.Error(), []string{"the local Nix store does not have it: build or fetch it first"}}, true
+	}
 	return verdict{}, false
 }
 

@@ -73,18 +73,23 @@ func (c *pathInfoCmd) Run(ctx context.Context, a *app) error {
 		{"NAR hash:", p.NarHash},
 		{"NAR size:", ui.Size(p.NarSize)},
 		{"File size:", ui.Size(p.FileSize)},
-		{"References:", strings.Join(p.References, " ")},
+		{"References:", strings.Join(p.References, "\n")},
 		{"Deriver:", p.Deriver},
 		{"System:", p.System},
 		{"CA:", p.CA},
-		{"Signatures:", strings.Join(p.Sigs, " ")},
+		{"Signatures:", strings.Join(p.Sigs, "\n")},
 		{"Pushed by:", p.CreatedBy},
 		{"Pushed:", p.Created.Format(time.RFC3339)},
 	}
-	known := rows[:0]
+	var known [][]string
 	for _, row := range rows {
-		if row[1] != "" {
-			known = append(known, row)
+		for i, line := range strings.Split(row[1], "\n") {
+			switch {
+			case i > 0:
+				known = append(known, []string{"", line})
+			case line != "":
+				known = append(known, []string{row[0], line})
+			}
 		}
 	}
 	a.ui.Table(nil, known)

@@ -252,7 +252,7 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 		})
 		return
 	}
-	if w.cmd.DryRun {
+	if w.cmd.DryRun || result == (client.Result{Took: result.Took}) {
 		return
 	}
 	head := fmt.Sprintf("nothing pushed to cache %q", r.Cache)
