@@ -90,7 +90,7 @@ func (n *node) close() {
 func (n *node) wipe() {
 	n.t.Helper()
 	n.close()
-	n.fs = vfs.NewMem()
+	n.fs = vfs.NewCrashableMem()
 	n.open()
 }
 
