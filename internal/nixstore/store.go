@@ -292,4 +292,3 @@ func (s *Store) Dump(ctx context.Context, w io.Writer, p nix.StorePath) error {
 
 // RealPath is where the files of a store path are.
 func (s *Store) RealPath(p nix.StorePath) string { return s.o.RealStoreDir + "/" + p.Base() }
-
