@@ -274,7 +274,7 @@ func (l *Log) Err() error {
 // the goroutine.
 func (l *Log) Run(ctx context.Context) error {
 	failing := false
-	for {
+	for l.fatalErr() == nil {
 		tenth := l.o.PollInterval / 10
 		l.env.Sleep(ctx, l.o.PollInterval-tenth+time.Duration(l.poll.Int64N(int64(2*tenth)+1)), nil)
 		if ctx.Err() != nil {
@@ -284,8 +284,6 @@ func (l *Log) Run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, ErrClosed), ctx.Err() != nil:
 			return nil
-		case l.fatalErr() != nil:
-			return l.fatalErr()
 		case err != nil && !failing:
 			l.log.Warn("cannot read the log", "err", err, "seq", uint64(l.Seq()))
 		case err == nil && failing:
@@ -293,6 +291,7 @@ func (l *Log) Run(ctx context.Context) error {
 		}
 		failing = err != nil
 	}
+	return l.fatalErr()
 }
 
 // fail makes err the reason why the log is read-only for good.

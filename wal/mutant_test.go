@@ -6,7 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/wal"
 )
@@ -43,4 +42,31 @@ func TestMutantsAreCaught(t *testing.T) {
 	caught("sees only the state before", wal.Mutants{SeesOnlyStateBefore: true})
 }
 
-var _ blob.Bucket = (*memblob.Bucket)(nil)
+// TestOtherMutants breaks the rules that need a bucket, or a caller, that is broken
+// in a special way.
+func TestOtherMutants(t *testing.T) {
+	t.Run("no prev check", func(t *testing.T) {
+		if _, err := fork(t, mkBucket(t), true, wal.Options{Mutants: wal.Mutants{NoPrevCheck: true}}); err != nil {
+			t.Errorf("the fork was noticed all the same: %v", err)
+		}
+	})
+	t.Run("no rollback check", func(t *testing.T) {
+		bucket := mkBucket(t)
+		l, _ := mustOpen(t, bucket, wal.Options{Mutants: wal.Mutants{NoRollbackCheck: true}})
+		mustRewriteRoot(t, bucket, func(r *wal.Root) { r.Nonce = "another" })
+		mustCatchUp(t, l)
+	})
+	t.Run("reject without proof", func(t *testing.T) {
+		bucket := mkBucket(t)
+		l, _ := mustOpen(t, bucket, wal.Options{Mutants: wal.Mutants{RejectWithoutProof: true}})
+		other, _ := mustOpen(t, bucket, wal.Options{})
+		mustCommit(t, other, set("x", "1"))
+		_, err := l.Commit(t.Context(), wal.Op{Build: func(v wal.View) ([]wal.Entry, error) {
+			if _, ok, _ := v.Get([]byte("x")); !ok {
+				return nil, errTaken
+			}
+			return nil, nil
+		}})
+		wantErr(t, err, errTaken)
+	})
+}
