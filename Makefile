@@ -9,7 +9,7 @@ race:  ; CGO_ENABLED=1 go test -race -short ./...
 fuzz:  ; scripts/fuzz
 lint:  ; scripts/test lint
 lint-all: bin/golangci-lint ; bin/golangci-lint run ./...
-fmt:   bin/gofumpt ; bin/gofumpt -w .
+fmt:   bin/gofumpt ; find . -path ./.cache -prune -o -name '*.go' -print0 | xargs -0 bin/gofumpt -w
 gen:   ; go test ./internal/repolint -count=1 -run TestDeps -update
 check: test
 

@@ -35,14 +35,15 @@ func Allowed() map[string][]string {
 		"nix/nar":        {"nix"},
 		"internal/auth":  {"nix"},
 
-		"nix":                nil,
-		"blob":               nil,
-		"blob/chunk":         nil,
-		"internal/ui":        nil,
-		"internal/telemetry": nil,
-		"internal/config":    nil,
-		"internal/repolint":  nil,
-		"internal/bench":     {"nix", "nix/nar"},
+		"nix":                   nil,
+		"blob":                  nil,
+		"blob/chunk":            nil,
+		"internal/ui":           nil,
+		"internal/telemetry":    nil,
+		"internal/config":       nil,
+		"internal/repolint":     nil,
+		"internal/bench":        {"nix", "nix/nar"},
+		"internal/benchstorage": {"blob", "blob/memblob", "blob/chunk", "blob/chunkstore", "index/keyspace", "nix", "nix/nar"},
 
 		// For tests only: each imports its subject and what that may import.
 		"nix/nixtest":   {"nix", "nix/nar"},
@@ -55,7 +56,7 @@ func Allowed() map[string][]string {
 // testOnly are the packages that nothing but tests and each other may import, and the
 // commands that only measure.
 func testOnly() []string {
-	return []string{"nix/nixtest", "blob/blobtest", "wal/waltest", "internal/sim", "internal/bench"}
+	return []string{"nix/nixtest", "blob/blobtest", "wal/waltest", "internal/sim", "internal/bench", "internal/benchstorage"}
 }
 
 // stdOnly are the packages that import the standard library and nothing else:
