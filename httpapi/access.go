@@ -18,9 +18,9 @@ import (
 // so a private one is too. The same catch-up makes a cache that was opened to the public
 // a moment ago, through another node, visible here.
 func (x *exchange) authorise(nameText string, need auth.Permission) (catalog.Cache, auth.Permission, error) {
-	name, err := catalog.ParseCacheName(nameText)
+	name, err := cacheName(nameText)
 	if err != nil {
-		return catalog.Cache{}, auth.Permission{}, extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
+		return catalog.Cache{}, auth.Permission{}, err
 	}
 	ctx := x.r.Context()
 	granted := x.grant.Permission(string(name))
@@ -49,6 +49,19 @@ func (x *exchange) authorise(nameText string, need auth.Permission) (catalog.Cac
 		if err := x.catchUp(ctx); err != nil {
 			return catalog.Cache{}, perm, err
 		}
+	}
+}
+
+// cacheName parses a cache's name from a URL.
+func cacheName(text string) (catalog.CacheName, error) {
+	name, err := catalog.ParseCacheName(text)
+	switch {
+	case err == nil:
+		return name, nil
+	case text == "_api":
+		return "", errNotFound // no cache can be called so; this is an API call that does not exist
+	default:
+		return "", extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
 	}
 }
 

@@ -68,9 +68,9 @@ func publicKeyOf(cache *catalog.Cache) (string, error) {
 
 // createCache answers POST /_api/v1/cache-config/{cache}.
 func (s *server) createCache(x *exchange) error {
-	name, err := catalog.ParseCacheName(x.r.PathValue("cache"))
+	name, err := cacheName(x.r.PathValue("cache"))
 	if err != nil {
-		return extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
+		return err
 	}
 	// That a cache is public gives nobody anything here: it is about a name.
 	if perm := x.grant.Permission(string(name)); !perm.CreateCache {

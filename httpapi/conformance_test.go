@@ -291,6 +291,9 @@ func conformSamePath(t *testing.T) {
 		wg.Go(func() { n.upload(n.root(), infoOf("c", p), p.NAR).want(t, 200, "") })
 	}
 	wg.Wait()
+	if t.Failed() {
+		t.Log(n.logs)
+	}
 	info := n.narInfo("c", p.Info.StorePath.HashPart(), "")
 	r := n.call("GET", "/c/"+info.URL, "", nil).want(t, 200, "")
 	if !bytes.Equal(unzstd(t, r.body), p.NAR) {

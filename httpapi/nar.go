@@ -3,6 +3,7 @@ package httpapi
 import (
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"strconv"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/celler/celler/blob/chunkstore"
-	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
 
@@ -23,8 +23,8 @@ const (
 func (s *server) nar(x *exchange) error {
 	file := x.r.PathValue("file")
 	if !strings.HasSuffix(file, narSuffix) && !strings.HasSuffix(file, aliasSuffix) {
-		if _, err := catalog.ParseCacheName(x.r.PathValue("cache")); err != nil {
-			return extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
+		if _, err := cacheName(x.r.PathValue("cache")); err != nil {
+			return err
 		}
 		return errNotFound
 	}
@@ -97,8 +97,14 @@ const maxRanges = 16
 // sendContent answers with content by http.ServeContent: HEAD, ranges, conditions.
 // What cannot be read to its end tears the connection.
 func (x *exchange) sendContent(content io.ReadSeeker) error {
-	if strings.Count(x.r.Header.Get("Range"), ",") >= maxRanges {
+	spec := x.r.Header.Get("Range")
+	if strings.Count(spec, ",") >= maxRanges {
 		x.r.Header.Del("Range")
+	}
+	if zeros, ok := strings.CutPrefix(spec, "bytes=-"); ok && zeros != "" && strings.Trim(zeros, "0") == "" {
+		// The last no bytes: net/http would answer 206 with a range that ends before
+		// it begins.
+		x.r.Header.Set("Range", "bytes="+strconv.FormatInt(math.MaxInt64, 10)+"-")
 	}
 	probe := &errorWatcher{ReadSeeker: content}
 	var served io.ReadSeeker = probe

@@ -42,8 +42,8 @@ func (s *server) nixCacheInfo(x *exchange) error {
 func (s *server) narInfo(x *exchange) error {
 	text, ok := strings.CutSuffix(x.r.PathValue("file"), ".narinfo")
 	if !ok {
-		if _, err := catalog.ParseCacheName(x.r.PathValue("cache")); err != nil {
-			return extractorError(http.StatusBadRequest, "Invalid URL: Invalid cache name: %v", err)
+		if _, err := cacheName(x.r.PathValue("cache")); err != nil {
+			return err
 		}
 		return errNotFound
 	}

@@ -55,6 +55,11 @@ type methods map[string]handler
 // apart by the suffix of {file}; and the API's paths are listed one by one, because a
 // catch-all below /_api/ would clash with /{cache}/{file}.
 func (s *server) routes() {
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		x := w.(*exchange) // serve puts it there
+		x.r = r
+		x.fail(errNotFound)
+	})
 	s.route("/{$}", methods{http.MethodGet: (*server).front})
 	s.route("/healthz", methods{http.MethodGet: (*server).healthz})
 	s.route("/readyz", methods{http.MethodGet: (*server).readyz})
