@@ -10,7 +10,7 @@ fuzz:  ; scripts/fuzz
 lint:  ; scripts/test lint
 lint-all: bin/golangci-lint ; bin/golangci-lint run ./...
 fmt:   bin/gofumpt ; find . -path ./.cache -prune -o -name '*.go' -print0 | xargs -0 bin/gofumpt -w
-gen:   ; go test ./internal/repolint -count=1 -run TestDeps -update
+gen:   ; go test ./internal/repolint ./cmd/celler -count=1 -run 'TestDeps|TestReference' -update
 check: test
 
 deps:  ; scripts/deps

@@ -36,6 +36,7 @@ type app struct {
 	ui      *ui.Printer
 	env     config.Env
 	stdin   io.Reader
+	stderr  io.Writer // for logs; everything else goes through ui
 	now     func() time.Time
 	version string
 }

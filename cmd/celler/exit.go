@@ -72,14 +72,15 @@ func explain(err error) verdict {
 	if partly, ok := errors.AsType[*partlyError](err); ok {
 		return verdict{exitPartly, partly.Error(), nil}
 	}
-	if _, ok := errors.AsType[*kong.ParseError](err); ok {
-		return verdict{exitUsage, lowerFirst(err.Error()), []string{`see "celler --help"`}}
-	}
 	if file, ok := errors.AsType[*config.FileError](err); ok {
 		return verdict{exitUsage, strings.TrimRight(file.Error()+"\n"+file.Excerpt, "\n"), nil}
 	}
 	if login, ok := errors.AsType[*config.LoginError](err); ok {
 		return verdict{exitFailed, err.Error(), loginHints(login)}
+	}
+	if _, ok := errors.AsType[*kong.ParseError](err); ok {
+		help := strings.TrimSpace("celler " + commandOf(err))
+		return verdict{exitUsage, lowerFirst(err.Error()), []string{fmt.Sprintf("see %q", help+" --help")}}
 	}
 	if errors.Is(err, context.Canceled) {
 		return verdict{exitFailed, "interrupted", nil}

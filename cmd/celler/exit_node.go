@@ -1,4 +1,82 @@
 package main
 
-// explainNode explains what package node returns.
-func explainNode(error) (verdict, bool) { return verdict{}, false }
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/node"
+)
+
+// explainNode explains what package node returns: errors of buckets, keys and tokens.
+func explainNode(err error) (verdict, bool) {
+	if broken, ok := errors.AsType[*node.BrokenPromiseError](err); ok {
+		return verdict{exitFailed, err.Error(), broken.Hints()}, true
+	}
+	if foreign, ok := errors.AsType[*node.ForeignBucketError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{
+			fmt.Sprintf("give celler a place of its own: --bucket %s", below(foreign.Bucket)),
+		}}, true
+	}
+	if missing, ok := errors.AsType[*node.NotFoundedError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{
+			fmt.Sprintf("\"celler serve --bucket %s\" founds it if it is empty", missing.Bucket),
+		}}, true
+	}
+	if profile, ok := errors.AsType[*node.ProfileError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("leave --chunk-profile out or say %s; another profile needs another bucket", profile.Have)}}, true
+	}
+	if _, ok := errors.AsType[*node.UnknownProfileError](err); ok {
+		return verdict{exitUsage, err.Error(), []string{"profiles are called fast2016-Nk, N a power of two from 1 to 256"}}, true
+	}
+	if listen, ok := errors.AsType[*node.ListenError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("another program may have %s; choose another with --listen, or port 0 for a free one", listen.Addr)}}, true
+	}
+	if _, ok := errors.AsType[*node.TokenError](err); ok {
+		return verdict{exitUsage, err.Error(), []string{"a token is three words of letters joined by dots, as \"celler token create\" prints it"}}, true
+	}
+	if _, ok := errors.AsType[*node.RightsError](err); ok {
+		return verdict{exitUsage, err.Error(), []string{"a pattern is made of letters, digits, \"-\", \"_\", \"+\" and \"*\", at most 50"}}, true
+	}
+	if _, ok := errors.AsType[*node.KeyError](err); ok {
+		return verdict{exitUsage, err.Error(), []string{"an HS256 key is base64 of any bytes; an RS256 key is a PEM text, or base64 of one"}}, true
+	}
+	if _, ok := errors.AsType[*node.CannotMintError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{"configure the private key where tokens are made"}}, true
+	}
+	if cause, hint, ok := node.Diagnose(err); ok {
+		return verdict{exitFailed, cause, hintList(hint)}, true
+	}
+	return explainLocal(err)
+}
+
+// explainLocal explains what this machine's files and settings cause.
+func explainLocal(err error) (verdict, bool) {
+	if value, ok := errors.AsType[*config.ValueError](err); ok {
+		return verdict{exitUsage, value.Error(), nil}, true
+	}
+	if clash, ok := errors.AsType[*keyClashError](err); ok {
+		return verdict{exitFailed, clash.Error(), []string{
+			"if the cache has a new key, say --replace-key",
+			"if two caches share the name, regenerate the key of one under another name",
+		}}, true
+	}
+	if _, ok := errors.AsType[*notACacheError](err); ok {
+		return verdict{exitFailed, err.Error(), []string{"the server's substituter-endpoint may be wrong, or a proxy in front of it"}}, true
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) {
+		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("%s is not yours to %s; who runs celler must own it", path.Path, path.Op)}}, true
+	}
+	return verdict{}, false
+}
+
+// below names a place inside a bucket: a prefix, or a subdirectory.
+func below(bucket string) string {
+	place, query, ok := strings.Cut(bucket, "?")
+	if ok {
+		query = "?" + query
+	}
+	return strings.TrimRight(place, "/") + "/celler" + query
+}

@@ -2,9 +2,118 @@ package main
 
 import (
 	"context"
-	"errors"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/node"
 )
 
-type loginCmd struct{}
+// answerTimeout bounds how long login and use wait for a server that may not be there.
+const answerTimeout = 10 * time.Second
 
-func (c *loginCmd) Run(ctx context.Context, a *app) error { return errors.ErrUnsupported }
+type loginCmd struct {
+	Name     string `arg:"" help:"What to call the server."`
+	Endpoint string `arg:"" help:"Its URL, such as https://cache.example.org/."`
+	Token    string `arg:"" optional:"" help:"Its token, if it need not be kept from others on this machine."`
+
+	TokenFile  string `name:"token-file" placeholder:"FILE" help:"Remember this file and read the token from it each time."`
+	TokenStdin bool   `name:"token-stdin" help:"Read the token from standard input."`
+	SetDefault bool   `name:"set-default" help:"Use this server where none is named; the first one is anyway."`
+}
+
+// Help is printed below the flags.
+func (c *loginCmd) Help() string {
+	return `The token comes from standard input, a file, the variable CELLER_TOKEN (or the file that
+CELLER_TOKEN_FILE names) or the systemd credential celler-token. Without one only public
+caches can be reached. It is kept in $XDG_CONFIG_HOME/celler/config.toml, which others
+cannot read.`
+}
+
+// Run remembers the server.
+func (c *loginCmd) Run(ctx context.Context, a *app) error {
+	if strings.ContainsAny(c.Name, ":/ \t") || c.Name == "" {
+		return &usageError{Problem: "server name " + quote(c.Name) + " is empty or holds a colon, a slash or a space"}
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return &usageError{Problem: "endpoint " + quote(c.Endpoint) + " is no URL such as https://cache.example.org/"}
+	}
+	s := config.Server{Endpoint: strings.TrimRight(c.Endpoint, "/") + "/"}
+	token, err := c.token(a, &s)
+	if err != nil {
+		return err
+	}
+	if err := c.checkToken(a, token); err != nil {
+		return err
+	}
+	if err := config.SaveServer(a.env, c.Name, s, c.SetDefault); err != nil {
+		return err
+	}
+	a.ui.Note("celler: logged in to %s as %s", s.Endpoint, quote(c.Name))
+	if err := reach(ctx, s.Endpoint); err != nil {
+		a.ui.Warn("%s does not answer now: %v", s.Endpoint, err)
+	}
+	return nil
+}
+
+// token finds the token and puts it, or where it is, into s.
+func (c *loginCmd) token(a *app, s *config.Server) (token string, err error) {
+	sources := 0
+	for _, given := range []bool{c.Token != "", c.TokenFile != "", c.TokenStdin} {
+		if given {
+			sources++
+		}
+	}
+	if sources > 1 {
+		return "", &usageError{Problem: "the token is given in more than one way"}
+	}
+	switch {
+	case c.TokenFile != "":
+		if s.TokenFile, err = filepath.Abs(c.TokenFile); err != nil {
+			return "", err
+		}
+		return readTokenFile(s.TokenFile)
+	case c.TokenStdin:
+		s.Token, err = readToken(a.stdin)
+	case c.Token != "":
+		s.Token = strings.TrimSpace(c.Token)
+		a.ui.Warn("a token on the command line can be seen by others on this machine; --token-stdin keeps it from them")
+	default:
+		s.Token, err = a.env.Token()
+	}
+	return s.Token, err
+}
+
+// checkToken refuses what is no token at all, and warns of one that will not work.
+func (c *loginCmd) checkToken(a *app, token string) error {
+	if token == "" {
+		return nil
+	}
+	info, err := node.InspectToken(token)
+	if err != nil {
+		return err
+	}
+	if info.Expires != nil && info.Expires.Before(a.now()) {
+		a.ui.Warn("this token expired at %s", date(info.Expires))
+	}
+	return nil
+}
+
+// reach asks the server's front page, which every kind of server has.
+func reach(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}

@@ -27,6 +27,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		ui:      ui.New(ui.Options{Stdout: stdout, Stderr: stderr}),
 		env:     config.OS(),
 		stdin:   stdin,
+		stderr:  stderr,
 		now:     time.Now,
 		version: version(),
 	}

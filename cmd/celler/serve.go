@@ -3,8 +3,117 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/node"
+	"github.com/celler/celler/internal/telemetry"
 )
 
-type serveCmd struct{}
+// adminValidity is how long the token of the first run may be used.
+const adminValidity = 2 * 365 * 24 * time.Hour
 
-func (c *serveCmd) Run(ctx context.Context, a *app) error { return errors.ErrUnsupported }
+type serveCmd struct {
+	serverFlags
+	CheckConfig bool `name:"check-config" help:"Check the configuration and exit; needs no network and no secrets."`
+
+	config.Config `embed:""`
+}
+
+// Help is printed below the flags.
+func (c *serveCmd) Help() string {
+	return `Without any configuration the bucket is a local directory, which is founded if it is
+not there; the first run prints a token that may do everything. Every flag is a key of
+the configuration file, and a variable, by the same words.`
+}
+
+// Run serves until it is told to stop.
+func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
+	began := a.now()
+	cfg := c.Config
+	if err := cfg.Complete(a.env, c.file); err != nil {
+		return err
+	}
+	c.notices(a)
+	if c.CheckConfig {
+		if err := node.CheckConfig(cfg); err != nil {
+			return err
+		}
+		a.ui.Note("celler: the configuration is valid")
+		return nil
+	}
+	logger, err := telemetry.NewLogger(a.stderr, cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	tracing, err := telemetry.NewTracing(ctx, cfg.TracesEndpoint, a.version)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, tracing.Close(last))
+	}()
+	n, err := node.Open(ctx, cfg, node.Options{
+		Logger: logger, Metrics: telemetry.NewMetrics(), Tracing: tracing, Version: a.version, Now: a.now,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+
+	if cfg.AddressFile != "" {
+		if err := config.WriteFile(cfg.AddressFile, []byte(n.Addr().String()+"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	if n.Founded() && n.CanMint() {
+		if err := c.greet(a, n, &cfg); err != nil {
+			return err
+		}
+	}
+	logger.Info("ready", "addr", n.Addr().String(), "bucket", cfg.LogBucket, "seq", n.Seq(), "dur", a.now().Sub(began))
+	return n.Run(ctx)
+}
+
+// greet prints what the person who has just founded a bucket needs next. It goes to
+// standard output: the token is data, and will not be shown again.
+func (c *serveCmd) greet(a *app, n *node.Node, cfg *config.Config) error {
+	token, err := n.AdminToken(adminValidity)
+	if err != nil {
+		return err
+	}
+	url := publicURL(n.Addr(), cfg)
+	a.ui.Data(`celler has founded a new bucket at %s
+and listens on %s
+
+This token may do everything for two years. It is shown only now:
+
+  %s
+
+Next:
+
+  echo '%s' | celler login local %s --token-stdin
+  celler cache create main
+  celler push main "$(readlink -f "$(command -v nix)")"
+`, cfg.LogBucket, url, token, token, url)
+	return nil
+}
+
+// publicURL is how a client on this machine reaches the server.
+func publicURL(addr net.Addr, cfg *config.Config) string {
+	if cfg.APIEndpoint != "" {
+		return cfg.APIEndpoint
+	}
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return fmt.Sprintf("http://%s/", addr)
+	}
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/"
+}

@@ -6,8 +6,13 @@ import (
 	"strings"
 )
 
-// The sections of Attic's server.toml that celler reads.
+// The parts of Attic's server.toml that celler does not share.
 type (
+	atticKeys struct {
+		RequireProof *bool `toml:"require-proof-of-possession"`
+		SoftDelete   bool  `toml:"soft-delete-caches"`
+		OldSecret    any   `toml:"token-hs256-secret-base64"`
+	}
 	atticStorage struct {
 		Type     string `toml:"type"`
 		Path     string `toml:"path"`
@@ -42,6 +47,12 @@ const atticPrefix = "celler"
 
 // adopt takes over what means the same in celler, and says what does not.
 func (f *File) adopt(s *schema) error {
+	if s.RequireProof != nil && !*s.RequireProof {
+		f.note("require-proof-of-possession = false is ignored: an uploader always sends the whole NAR")
+	}
+	if s.SoftDelete {
+		f.note("soft-delete-caches is ignored: a destroyed cache is gone, and its name is free")
+	}
 	if s.Database != nil {
 		f.note("[database] is ignored: the log in the bucket takes its place")
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -89,7 +90,7 @@ func (c *Client) Resolve(env Env, ref string) (Remote, error) {
 		server, cache = "", ref
 	}
 	if cache == "" {
-		return Remote{}, fmt.Errorf("reference %q names no cache", ref)
+		return Remote{}, badReference(ref)
 	}
 	r, err := c.ResolveServer(env, server)
 	r.Cache = cache
@@ -130,12 +131,12 @@ func (c *Client) names() []string {
 func resolveURL(env Env, c *Client, ref string) (Remote, error) {
 	u, err := url.Parse(ref)
 	if err != nil {
-		return Remote{}, fmt.Errorf("reference %q: %w", ref, err)
+		return Remote{}, badReference(ref)
 	}
 	path := strings.TrimRight(u.Path, "/")
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 || path[i+1:] == "" {
-		return Remote{}, fmt.Errorf("reference %q names no cache: its path is empty", ref)
+		return Remote{}, badReference(ref)
 	}
 	u.Path, u.RawPath = path[:i+1], ""
 	s := Server{Endpoint: u.String()}
@@ -150,11 +151,15 @@ func resolveURL(env Env, c *Client, ref string) (Remote, error) {
 	return r, err
 }
 
+func badReference(ref string) error {
+	return &ValueError{"cache reference", ref, "NAME, SERVER:NAME or https://HOST/NAME"}
+}
+
 func newRemote(env Env, name string, s Server) (Remote, error) {
 	r := Remote{Name: name, Endpoint: strings.TrimRight(s.Endpoint, "/") + "/"}
 	u, err := url.Parse(r.Endpoint)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return Remote{}, fmt.Errorf("endpoint %q of server %q: expected http://host or https://host", s.Endpoint, name)
+		return Remote{}, &ValueError{"endpoint of server " + strconv.Quote(name), s.Endpoint, "http://HOST/ or https://HOST/"}
 	}
 	r.Token, err = env.Token()
 	if err != nil || r.Token != "" {

@@ -22,8 +22,6 @@ type Config struct {
 	SubstituterEndpoint string   `toml:"substituter-endpoint" env:"CELLER_SUBSTITUTER_ENDPOINT" placeholder:"URL" help:"URL under which Nix reaches the caches, if it is another (api-endpoint)."`
 	AllowedHosts        []string `toml:"allowed-hosts" env:"CELLER_ALLOWED_HOSTS" placeholder:"HOST" help:"Answer only requests whose Host header equals one of these, port included (any)."`
 	MaxNarInfoSize      Bytes    `toml:"max-nar-info-size" default:"1MiB" env:"CELLER_MAX_NAR_INFO_SIZE" placeholder:"SIZE" help:"Longest description of one uploaded path (${default})."`
-	RequireProof        bool     `toml:"require-proof-of-possession" name:"require-proof-of-possession" negatable:"" default:"true" env:"CELLER_REQUIRE_PROOF_OF_POSSESSION" help:"Make an uploader send a NAR even if the bucket has it already (${default})."`
-	SoftDeleteCaches    bool     `toml:"soft-delete-caches" negatable:"" env:"CELLER_SOFT_DELETE_CACHES" help:"Keep the name of a destroyed cache taken (false)."`
 	DrainTimeout        Span     `toml:"drain-timeout" default:"30s" env:"CELLER_DRAIN_TIMEOUT" placeholder:"SPAN" help:"How long a server that was told to stop waits for requests in flight (${default})."`
 	JWT                 JWT      `toml:"jwt" embed:"" prefix:"jwt."`
 	WAL                 WAL      `toml:"wal" embed:"" prefix:"wal."`

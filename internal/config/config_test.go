@@ -67,7 +67,6 @@ func TestDefaults(t *testing.T) {
 		CacheDir:       "/home/u/.cache/celler",
 		ResidentBytes:  10 << 30,
 		MaxNarInfoSize: 1 << 20,
-		RequireProof:   true,
 		DrainTimeout:   config.Span(30 * time.Second),
 		WAL:            config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:            config.Log{Level: "info", Format: "text"},
@@ -155,24 +154,23 @@ func TestAtticFile(t *testing.T) {
 	got.JWT.File = nil
 	const bucket = "/var/lib/atticd/storage/celler"
 	want := config.Config{
-		Buckets:          config.Buckets{Bucket: bucket, LogBucket: bucket, DataBucket: bucket},
-		Listen:           "[::]:8080",
-		CacheDir:         "/home/u/.cache/celler",
-		ResidentBytes:    10 << 30,
-		APIEndpoint:      "https://cache.example.org/",
-		AllowedHosts:     []string{"cache.example.org", "localhost:8080"},
-		MaxNarInfoSize:   2 << 20,
-		SoftDeleteCaches: true,
-		DrainTimeout:     config.Span(30 * time.Second),
-		JWT:              config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
-		WAL:              config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
-		Log:              config.Log{Level: "info", Format: "text"},
-		Signing:          config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
+		Buckets:        config.Buckets{Bucket: bucket, LogBucket: bucket, DataBucket: bucket},
+		Listen:         "[::]:8080",
+		CacheDir:       "/home/u/.cache/celler",
+		ResidentBytes:  10 << 30,
+		APIEndpoint:    "https://cache.example.org/",
+		AllowedHosts:   []string{"cache.example.org", "localhost:8080"},
+		MaxNarInfoSize: 2 << 20,
+		DrainTimeout:   config.Span(30 * time.Second),
+		JWT:            config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
+		WAL:            config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
+		Log:            config.Log{Level: "info", Format: "text"},
+		Signing:        config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config.JWT{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, section := range []string{"[database]", "[chunking]", "[compression]", "[garbage-collection]", "[storage]"} {
+	for _, section := range []string{"[database]", "[chunking]", "[compression]", "[garbage-collection]", "[storage]", "soft-delete-caches", "require-proof-of-possession"} {
 		if !strings.Contains(strings.Join(notices, "\n"), section) {
 			t.Errorf("no notice about %s in %q", section, notices)
 		}

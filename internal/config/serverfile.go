@@ -69,12 +69,12 @@ func LoadFile(env Env, path string) (*File, error) {
 type schema struct {
 	Config
 
+	atticKeys
 	Database    map[string]any    `toml:"database"`
 	Storage     *atticStorage     `toml:"storage"`
 	Chunking    *atticChunking    `toml:"chunking"`
 	Compression *atticCompression `toml:"compression"`
 	GC          *atticGC          `toml:"garbage-collection"`
-	OldSecret   any               `toml:"token-hs256-secret-base64"`
 }
 
 func parseFile(env Env, path string, body []byte) (*File, error) {

@@ -72,8 +72,8 @@ type TokenRequest struct {
 
 // TokenRule gives rights on the caches that a pattern selects.
 type TokenRule struct {
-	Pattern string
-	Rights  []string // pull, push, delete, create-cache, configure-cache, configure-cache-retention, destroy-cache
+	Pattern string   `json:"pattern"`
+	Rights  []string `json:"rights"` // pull, push, delete, create-cache, configure-cache, configure-cache-retention, destroy-cache
 }
 
 // claims turns the request into claims that hold from now on.

@@ -28,7 +28,7 @@ func mkConfig(t *testing.T) config.Config {
 	t.Helper()
 	home := t.TempDir()
 	cfg := config.Config{
-		Listen: "127.0.0.1:0", ResidentBytes: 1 << 30, MaxNarInfoSize: 1 << 20, RequireProof: true,
+		Listen: "127.0.0.1:0", ResidentBytes: 1 << 30, MaxNarInfoSize: 1 << 20,
 		DrainTimeout: config.Span(10 * time.Second),
 		WAL:          config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:          config.Log{Level: "info", Format: "text"},
