@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -89,8 +90,21 @@ func (b *Bucket) fail(op string, key blob.Key, err error) error {
 		return e
 	}
 	e.Kind, e.Hint = b.classifyTransport(err)
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		// What the SDK and net/http put before this repeats the operation and the key.
+		e.Err = &transportError{text: u.Err.Error(), err: err}
+	}
 	return e
 }
+
+// transportError is the SDK's error for "no answer" without its verbosity.
+type transportError struct {
+	text string
+	err  error
+}
+
+func (e *transportError) Error() string { return e.text }
+func (e *transportError) Unwrap() error { return e.err }
 
 const seeDocs = "see docs/buckets.md for the rights celler needs"
 
@@ -102,7 +116,7 @@ func (b *Bucket) classify(op string, e *statusError) (blob.Kind, string) {
 			return blob.KindDenied, "allow s3:GetObject and also s3:ListBucket, without which S3 denies objects that do not exist; " + seeDocs
 		}
 		return blob.KindDenied, fmt.Sprintf("the credentials may not %s here; %s", op, seeDocs)
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidClientTokenId":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound":
 		return blob.KindDenied, "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the profile)"
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return blob.KindDenied, "set this machine's clock: signatures hold for 15 minutes"
@@ -156,6 +170,8 @@ func (b *Bucket) classifyTransport(err error) (blob.Kind, string) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return blob.KindOther, ""
+	case strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return blob.KindUnreachable, "the server does not speak TLS: write http:// in endpoint if that is meant"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return blob.KindUnreachable, "nothing listens there: check endpoint, and that the server runs"
 	case strings.Contains(err.Error(), "get identity:"):

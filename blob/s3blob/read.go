@@ -67,23 +67,44 @@ func (b *Bucket) getOnce(ctx context.Context, in *s3.GetObjectInput) ([]byte, bl
 		return nil, "", err
 	}
 	defer out.Body.Close()
-	size := aws.ToInt64(out.ContentLength)
-	if size > blob.MaxGetBytes {
-		return nil, "", fmt.Errorf("object has %d bytes, at most %d are read at once", size, blob.MaxGetBytes)
-	}
 	r := &stream{ctx: ctx, stop: stop, body: out.Body, patience: b.o.Timeout}
-	body := make([]byte, size)
-	if _, err := io.ReadFull(r, body); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errBroken
-		}
+	body, err := readWhole(r, out.ContentLength)
+	if err != nil {
 		return nil, "", err
 	}
-	// Reading to the end verifies the checksum, if there is one, and frees the connection.
-	if n, err := io.Copy(io.Discard, io.LimitReader(r, 1)); err != nil || n > 0 {
-		return nil, "", errors.Join(err, fmt.Errorf("%w: body is longer than the %d bytes announced", errBroken, size))
-	}
 	return body, tagOf(out.ETag), nil
+}
+
+// readWhole reads a body of the announced size, if one was announced.
+func readWhole(r io.Reader, announced *int64) ([]byte, error) {
+	if announced == nil {
+		body, err := io.ReadAll(io.LimitReader(r, blob.MaxGetBytes+1))
+		if err == nil && len(body) > blob.MaxGetBytes {
+			err = tooBig(int64(len(body)))
+		}
+		return body, err
+	}
+	size := *announced
+	if size > blob.MaxGetBytes {
+		return nil, tooBig(size)
+	}
+	body := make([]byte, size)
+	if n, err := io.ReadFull(r, body); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("%w after %d of %d bytes", errBroken, n, size)
+		}
+		return nil, err
+	}
+	// Reading to the end verifies the checksum, if there is one, and frees the connection.
+	n, err := io.Copy(io.Discard, io.LimitReader(r, 1))
+	if n > 0 {
+		err = fmt.Errorf("%w: body is longer than the %d bytes announced", errBroken, size)
+	}
+	return body, err
+}
+
+func tooBig(size int64) error {
+	return fmt.Errorf("object has %d bytes or more, at most %d are read at once", size, blob.MaxGetBytes)
 }
 
 func tagOf(etag *string) blob.Tag { return blob.Tag(aws.ToString(etag)) }
@@ -127,7 +148,7 @@ func (b *Bucket) GetRange(ctx context.Context, key blob.Key, off, n int64) (io.R
 // rangeLength returns how many bytes from off the answer holds.
 func rangeLength(out *s3.GetObjectOutput, off int64) (int64, error) {
 	if out.ContentRange == nil {
-		if off != 0 {
+		if off != 0 || out.ContentLength == nil {
 			return 0, &statusError{code: "NotImplemented", message: "the server ignores Range", status: http.StatusOK}
 		}
 		return aws.ToInt64(out.ContentLength), nil
