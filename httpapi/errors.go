@@ -14,6 +14,7 @@ import (
 
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/nix"
 )
 
 // refusal is an answer that is an error. All user-facing text of this package is made
@@ -71,6 +72,19 @@ var (
 func requestError(format string, args ...any) *refusal {
 	return &refusal{status: http.StatusBadRequest, name: wire.ErrorRequest, message: "General request error: " + fmt.Sprintf(format, args...)}
 }
+
+// shortBody reports a body that ended, properly, before its time.
+func shortBody(got, want int64) *refusal {
+	return requestError("Bad NAR Hash or Size: the body ended after %d of %d bytes; something between client and server may have cut it off", got, want)
+}
+
+// wrongHash reports a complete body that is not what was announced.
+func wrongHash(got, want nix.Hash, size int64) *refusal {
+	return requestError("Bad NAR Hash or Size: expected %s, received %s over all %d bytes", want, got, size)
+}
+
+// malformed reports a body that is no NAR.
+func malformed(err error) *refusal { return requestError("Malformed NAR: %v", err) }
 
 // extractorError is an error of the layer before the handler, which stock servers
 // answer as text.

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"net"
@@ -67,7 +66,7 @@ func (b *narBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if errors.Is(err, io.EOF) {
-		b.err = &shortBodyError{want: b.size, got: b.read}
+		b.err = shortBody(b.read, b.size)
 	} else {
 		b.err = bodyError(err)
 	}
@@ -95,7 +94,7 @@ func (b *narBody) verdict() error {
 		return *failure
 	}
 	if got := b.judge.sum(); got != b.want {
-		return &wrongHashError{want: nix.SHA256Hash(b.want), got: nix.SHA256Hash(got), size: b.size}
+		return wrongHash(nix.SHA256Hash(got), nix.SHA256Hash(b.want), b.size)
 	}
 	if err := b.judge.nar.Close(); err != nil {
 		return malformed(err)
@@ -111,7 +110,7 @@ func (b *narBody) failed() error {
 	if b.err == nil || b.judged() {
 		return nil
 	}
-	return translateBody(b.err)
+	return b.err
 }
 
 // judged reports whether the whole body was found good.
@@ -169,26 +168,6 @@ func (j *judge) sum() (sum [32]byte) {
 	return sum
 }
 
-// malformed reports a body that is no NAR.
-func malformed(err error) error { return requestError("Malformed NAR: %v", err) }
-
-// shortBodyError reports a body that ended, properly, before its time.
-type shortBodyError struct{ want, got int64 }
-
-func (e *shortBodyError) Error() string {
-	return fmt.Sprintf("Bad NAR Hash or Size: the body ended after %d of %d bytes; something between client and server may have cut it off", e.got, e.want)
-}
-
-// wrongHashError reports a complete body that is not what was announced.
-type wrongHashError struct {
-	want, got nix.Hash
-	size      int64
-}
-
-func (e *wrongHashError) Error() string {
-	return fmt.Sprintf("Bad NAR Hash or Size: expected %s, received %s over all %d bytes", e.want, e.got, e.size)
-}
-
 // goneError reports that the connection broke while the body was arriving.
 type goneError struct{ err error }
 
@@ -205,15 +184,4 @@ func bodyError(err error) error {
 		return errStalled.because(err)
 	}
 	return errClientGone.because(&goneError{err})
-}
-
-// translateBody gives the verdicts their status.
-func translateBody(err error) error {
-	if e, ok := errors.AsType[*shortBodyError](err); ok {
-		return requestError("%v", e)
-	}
-	if e, ok := errors.AsType[*wrongHashError](err); ok {
-		return requestError("%v", e)
-	}
-	return err
 }
