@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,6 +28,12 @@ const (
 // buckets, empty, until the test ends, and returns its endpoint.
 func Serve(t testing.TB, binary string, buckets ...string) (endpoint string) {
 	t.Helper()
+	return ServeWith(t, binary, nil, buckets...)
+}
+
+// ServeWith is Serve with additional flags for the server.
+func ServeWith(t testing.TB, binary string, flags []string, buckets ...string) (endpoint string) {
+	t.Helper()
 	dir := t.TempDir()
 	for _, bucket := range buckets {
 		if err := os.Mkdir(filepath.Join(dir, bucket), 0o700); err != nil {
@@ -35,7 +42,7 @@ func Serve(t testing.TB, binary string, buckets ...string) (endpoint string) {
 	}
 	var err error
 	for range serveAttempts {
-		if endpoint, err = serve(t, binary, dir); err == nil {
+		if endpoint, err = serve(t, binary, dir, flags); err == nil {
 			return endpoint
 		}
 	}
@@ -43,7 +50,7 @@ func Serve(t testing.TB, binary string, buckets ...string) (endpoint string) {
 	return ""
 }
 
-func serve(t testing.TB, binary, dir string) (string, error) {
+func serve(t testing.TB, binary, dir string, flags []string) (string, error) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -58,7 +65,8 @@ func serve(t testing.TB, binary, dir string) (string, error) {
 	}
 	defer log.Close()
 	// Ended by the cleanup below, which waits: not by the context.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "--quiet", "--port", address, "posix", dir)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary,
+		slices.Concat([]string{"--quiet", "--port", address}, flags, []string{"posix", dir})...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+ServerAccessKey, "ROOT_SECRET_KEY="+ServerSecretKey)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
