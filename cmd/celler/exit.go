@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
 	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/internal/ui"
 )

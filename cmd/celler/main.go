@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
 	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/internal/ui"
 )

@@ -97,8 +97,13 @@ func (c *tokenCreateCmd) rules() []node.TokenRule {
 		right    string
 		patterns []string
 	}{
-		{"pull", c.Pull}, {"push", c.Push}, {"delete", c.Delete}, {"create-cache", c.Create},
-		{"configure-cache", c.Configure}, {"configure-cache-retention", c.Retention}, {"destroy-cache", c.Destroy},
+		{"pull", c.Pull},
+		{"push", c.Push},
+		{"delete", c.Delete},
+		{"create-cache", c.Create},
+		{"configure-cache", c.Configure},
+		{"configure-cache-retention", c.Retention},
+		{"destroy-cache", c.Destroy},
 	} {
 		for _, pattern := range flag.patterns {
 			i, ok := at[pattern]

@@ -33,7 +33,7 @@ the cache is private, the token to netrc. Other lines stay as they are, and doin
 is the same as doing it once.`
 }
 
-// KeyClashError reports that nix.conf trusts another key of the same name. Nix goes by
+// keyClashError reports that nix.conf trusts another key of the same name. Nix goes by
 // the name and would use only one of the two.
 type keyClashError struct{ File, Name string }
 
@@ -154,6 +154,7 @@ type nixEdit struct {
 	conf, newConf       string
 	netrc, newNetrc     string
 	negativeTTL         string // as set in nix.conf; "" if it is not
+	replaced            bool   // netrc had another token for the host
 }
 
 func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdit, error) {
@@ -178,9 +179,11 @@ func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdi
 		if e.netrc, err = readIfThere(e.netrcPath); err != nil {
 			return nil, err
 		}
+		_, had := config.NetrcPassword(e.netrc, hostOf(cache.Endpoint))
 		if e.newNetrc, _, err = config.SetNetrc(e.netrc, hostOf(cache.Endpoint), token); err != nil {
 			return nil, err
 		}
+		e.replaced = had && e.newNetrc != e.netrc
 	}
 	e.newConf = conf.String()
 	return e, nil
@@ -236,6 +239,9 @@ func (c *useCmd) tell(a *app, cache client.Cache, e *nixEdit) {
 		a.ui.Note("celler: %s now uses %s, with the token in %s", e.confPath, cache.Endpoint, e.netrcPath)
 	default:
 		a.ui.Note("celler: %s now uses %s", e.confPath, cache.Endpoint)
+	}
+	if e.replaced {
+		a.ui.Warn("%s had another password for %s, which is replaced: netrc knows hosts, not ports, so two servers on one host share a token", e.netrcPath, hostOf(cache.Endpoint))
 	}
 	if e.negativeTTL != "0" {
 		a.ui.Note("celler: note: Nix remembers for an hour that a path was not there; after a push add \"--narinfo-cache-negative-ttl 0\" to look again at once")

@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/celler/celler/internal/config"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/celler/celler/internal/config"
 )
 
 // load does what celler serve does with its arguments: parse them over the file.

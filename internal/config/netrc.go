@@ -48,23 +48,23 @@ func SetNetrc(text, machine, password string) (string, bool, error) {
 	// An empty line ends the macro that the file may end in.
 	for _, gap := range []string{"", "\n"} {
 		out := text[:at] + gap + entry + text[at:]
-		if netrcHas(out, machine, password) {
+		if have, found := NetrcPassword(out, machine); found && have == password {
 			return out, true, nil
 		}
 	}
 	return "", false, fmt.Errorf("write netrc: it ends inside a quoted word or a keyword without its value; mend it first")
 }
 
-// netrcHas says whether a reader of text finds the password for machine.
-func netrcHas(text, machine, password string) bool {
+// NetrcPassword returns the password that a reader of text finds for machine.
+func NetrcPassword(text, machine string) (string, bool) {
 	tokens := netrcTokens(text)
 	for i, tok := range tokens {
 		if tok.keyword == "machine" && i+1 < len(tokens) && tokens[i+1].text == machine {
 			have, found := netrcPassword(tokens[i+2:])
-			return found && have.text == password
+			return have.text, found
 		}
 	}
-	return false
+	return "", false
 }
 
 // netrcToken is one word of a netrc and where it stands, quotes included.

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/celler/celler/internal/config"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/celler/celler/internal/config"
 )
 
 func TestSetNetrc(t *testing.T) {

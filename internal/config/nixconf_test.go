@@ -3,8 +3,9 @@ package config_test
 import (
 	"testing"
 
-	"github.com/celler/celler/internal/config"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/celler/celler/internal/config"
 )
 
 func TestNixConfAddWord(t *testing.T) {

@@ -99,7 +99,10 @@ func parseFile(env Env, path string, body []byte) (*File, error) {
 		return nil, newFileError(path, err)
 	}
 	f.signing = s.JWT.File
-	return f, f.adopt(&s)
+	if err := f.adopt(&s); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // tolerate passes over unknown keys within the sections that are Attic's, where Attic

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"os"
@@ -283,6 +284,29 @@ func TestReadLog(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in\n%s", want, all)
 		}
+	}
+}
+
+// systemd learns when the node is ready and when it stops.
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	n := mustRun(t, mkConfig(t), node.Options{})
+	for _, want := range []string{"READY=1", "STOPPING=1"} {
+		buf := make([]byte, 100)
+		k, err := socket.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(buf[:k]); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		n.stop()
 	}
 }
 

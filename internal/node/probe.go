@@ -2,12 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/internal/config"
@@ -103,6 +102,9 @@ func probeData(ctx context.Context, b blob.Bucket, name string) error {
 
 // ProbeOptions tune a probe.
 type ProbeOptions = blob.ProbeOptions
+
+// Finding is what one check of a probe found.
+type Finding = blob.Finding
 
 // Broken returns a *BrokenPromiseError with the findings that are not OK, or nil.
 func Broken(bucket string, findings []blob.Finding) error { return verdict(bucket, findings) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/internal/telemetry"
@@ -112,11 +113,13 @@ func (n *Node) Run(ctx context.Context) error {
 
 	served := make(chan error, 1)
 	wg.Go(func() { served <- n.server.Serve(n.listener) })
+	n.notify(daemon.SdNotifyReady)
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve on %s: %w", n.Addr(), err)
 	case <-ctx.Done():
 	}
+	n.notify(daemon.SdNotifyStopping)
 	n.o.Logger.Info("stopping", "dur", time.Duration(n.cfg.DrainTimeout))
 	drain, cancel := context.WithTimeout(background, time.Duration(n.cfg.DrainTimeout))
 	defer cancel()
@@ -125,6 +128,13 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.Join(n.server.Close())
 	}
 	return nil
+}
+
+// notify tells systemd how far the node is, if systemd started it and asks.
+func (n *Node) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.o.Logger.Warn("systemd could not be notified", "err", err)
+	}
 }
 
 // follow keeps the index up to date. When the log fails for good the node goes on

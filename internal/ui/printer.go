@@ -23,7 +23,7 @@ type Options struct {
 type Printer struct {
 	quiet bool
 	json  bool
-	tty   *os.File // standard error, when it is a terminal
+	size  func() (width, height int) // of the terminal on standard error; nil: it is none
 
 	mu   sync.Mutex // guards what follows, and keeps lines whole
 	out  io.Writer
@@ -41,7 +41,13 @@ func New(o Options) *Printer {
 		p.err = io.Discard
 	}
 	if f, ok := o.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.tty = f
+		p.size = func() (int, int) {
+			width, height, err := term.GetSize(int(f.Fd()))
+			if err != nil || width <= 0 || height <= 0 {
+				return 80, 24
+			}
+			return width, height
+		}
 	}
 	return p
 }
@@ -56,7 +62,7 @@ func (p *Printer) SetJSON(on bool) { p.json = on }
 func (p *Printer) SetQuiet(on bool) { p.quiet = on }
 
 // Terminal reports whether a person is watching standard error.
-func (p *Printer) Terminal() bool { return p.tty != nil }
+func (p *Printer) Terminal() bool { return p.size != nil }
 
 // Data prints one line of data to standard output.
 func (p *Printer) Data(format string, args ...any) {

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 )
 
 // redrawEvery is how often the foot of the terminal is redrawn: often enough to look
@@ -54,7 +52,7 @@ func (p *Printer) Progress(o ProgressOptions) *Progress {
 		g.now = time.Now
 	}
 	g.start = g.now()
-	if p.tty == nil || p.quiet || p.json {
+	if p.size == nil || p.quiet || p.json {
 		return g
 	}
 	p.mu.Lock()
@@ -146,13 +144,7 @@ func (g *Progress) erase() {
 
 // draw writes the lines; the caller holds p.mu and has erased the old ones.
 func (g *Progress) draw() {
-	width, height := 80, 24
-	if g.p.tty != nil {
-		if w, h, err := term.GetSize(int(g.p.tty.Fd())); err == nil && w > 0 {
-			width, height = w, h
-		}
-	}
-	lines := g.lines(width, height)
+	lines := g.lines(g.p.size())
 	_, _ = io.WriteString(g.p.err, strings.Join(lines, "\n")+"\n")
 	g.drawn = len(lines)
 }

@@ -1,0 +1,4 @@
+package config
+
+// ParseFile is parseFile, for fuzzing without files.
+var ParseFile = parseFile
