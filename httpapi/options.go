@@ -18,7 +18,7 @@ type Options struct {
 	MetricsHandler http.Handler         // answers GET /metrics; nil: the Metrics set
 	TracerProvider trace.TracerProvider // nil: no spans
 
-	// Health says how far the node is behind. nil: always ready.
+	// Health says how far the node is behind. nil: always ready, at the catalog's position.
 	Health func(now time.Time) Health
 
 	Now  func() time.Time // nil: time.Now
@@ -70,9 +70,6 @@ func (o Options) withDefaults() Options {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			set.WritePrometheus(w)
 		})
-	}
-	if o.Health == nil {
-		o.Health = func(time.Time) Health { return Health{} }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

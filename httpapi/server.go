@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 
@@ -29,6 +30,9 @@ type server struct {
 // New returns the handler of the whole HTTP interface.
 func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Options) http.Handler {
 	o = o.withDefaults()
+	if o.Health == nil {
+		o.Health = func(time.Time) Health { return Health{Seq: uint64(cat.Seq())} }
+	}
 	s := &server{
 		cat:          cat,
 		chunks:       chunks,
