@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/pack"
@@ -40,6 +41,8 @@ type openPack struct {
 	sealed  bool // packer.mu
 	full    bool // committed by the packer itself; set when sealed
 	ids     []chunk.ID
+
+	name atomic.Pointer[chunk.PackID] // set when the upload starts
 
 	done chan struct{} // closed by upload; the fields below are set before
 	np   chunk.NewPack
@@ -172,6 +175,7 @@ func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
 		return chunk.NewPack{}, fmt.Errorf("name a new pack: %w", err)
 	}
 	id := pack.ID{Epoch: epoch, Rand: binary.LittleEndian.Uint64(random[:])}
+	o.name.Store(&id)
 	object, np := o.builder.Seal(id)
 	o.buf = object[:0]
 	if _, err := p.s.bucket.Put(ctx, pack.Key(id), object); err != nil {

@@ -31,7 +31,29 @@ func (p place) slot() slot {
 	return slot{view: p.view, n: n, pos: p.index - p.view.firsts[n], count: p.view.Frames[n].Chunks}
 }
 
-func (a slot) sameFrame(b slot) bool { return a.frame == b.frame && a.view == b.view && a.n == b.n }
+// sameFrame compares frames by what they are once they are stored: a frame that was
+// still on its way when its first chunk was looked up may be found through the
+// directory when the next one is, and one pack may have several views.
+func (a slot) sameFrame(b slot) bool {
+	if a.frame != nil && b.frame != nil {
+		return a.frame == b.frame
+	}
+	packA, firstA := a.stored()
+	packB, firstB := b.stored()
+	return packA != nil && packB != nil && *packA == *packB && firstA == firstB
+}
+
+// stored returns the pack of the slot's frame and the frame's first chunk there, or
+// nil while the pack has no name. The directory knows only packs that have one.
+func (a slot) stored() (*chunk.PackID, uint32) {
+	if a.frame == nil {
+		return &a.view.ID, a.view.firsts[a.n]
+	}
+	if a.frame.pack == nil {
+		return nil, 0
+	}
+	return a.frame.pack.name.Load(), a.frame.first
+}
 
 // piecePart is one chunk of the NAR on its way through the splitter.
 type piecePart struct {

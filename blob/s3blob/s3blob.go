@@ -147,7 +147,7 @@ func (b *Bucket) load(ctx context.Context) (aws.Config, error) {
 		client = built
 	}
 	b.transport = client.GetTransport()
-	var rt http.RoundTripper = b.transport
+	var rt http.RoundTripper = &holdBack{next: b.transport, wait: continueTimeout}
 	if b.o.WrapTransport != nil {
 		rt = b.o.WrapTransport(rt)
 	}
