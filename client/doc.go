@@ -25,9 +25,9 @@
 //
 // # Memory
 //
-// A NAR is read from the store directory while it is sent. A push needs about
-// 300 KiB per upload in hand, whatever the size of the NARs, and about 1 KiB per
-// path of the closure.
+// A NAR is read from the store directory while it is sent. A push needs at most
+// 5 MiB per upload in hand, most of it small files read ahead, whatever the size of
+// the NARs; and about 1 KiB per path of the closure.
 //
 // # Concurrency
 //
