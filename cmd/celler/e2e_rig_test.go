@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -166,7 +165,7 @@ func (r *rig) substitute(t *testing.T, endpoint, cache, key, top string, want ma
 // token mints a token for the given rights.
 func (r *rig) token(t *testing.T, args ...string) string {
 	t.Helper()
-	return strings.TrimSpace(r.run(t, r.celler, append([]string{"token", "create", "--sub", "e2e", "--validity", "1d"}, args...)...))
+	return strings.TrimSpace(r.run(t, r.celler, append([]string{"token", "create", "--local", "--sub", "e2e", "--validity", "1d"}, args...)...))
 }
 
 // login points the command-line client at endpoint.
@@ -199,66 +198,63 @@ func (r *rig) cache(t *testing.T, endpoint, name string, args ...string) string 
 	return ""
 }
 
-// server is one running "celler serve".
-type server struct {
+// daemon is one running "celler serve".
+type daemon struct {
 	cmd      *exec.Cmd
 	endpoint string
 	done     chan struct{}
 }
 
-// serve starts a server with its own empty local directory. listen may be
-// "127.0.0.1:0" or the address of a server that was killed.
-func (r *rig) serve(t *testing.T, bucket, local, listen string, env ...string) *server {
+// serve starts a server on listen, the address of one that was killed or "" for
+// a free one, with its own directory for local copies.
+func (r *rig) serve(t *testing.T, bucket, local, listen string, env ...string) *daemon {
 	t.Helper()
-	cmd := exec.Command(r.celler, "serve", "--bucket", bucket, "--cache-dir", local, "--listen", listen)
-	cmd.Env = append(append([]string{}, r.env...), env...)
-	stderr, err := cmd.StderrPipe()
+	if listen == "" {
+		listen = freeAddr(t)
+	}
+	logFile, err := os.OpenFile(filepath.Join(r.dir, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdout = cmd.Stderr
+	defer logFile.Close()
+	cmd := exec.Command(r.celler, "serve", "--bucket", bucket, "--cache-dir", local, "--listen", listen)
+	cmd.Env = append(append([]string{}, r.env...), env...)
+	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{cmd: cmd, done: make(chan struct{})}
-	t.Cleanup(func() { s.stop(t, syscall.SIGTERM) })
-	addr := make(chan string, 1)
-	go func() {
-		defer close(s.done)
-		logFile, _ := os.Create(filepath.Join(r.dir, fmt.Sprintf("serve-%d.log", cmd.Process.Pid)))
-		defer logFile.Close()
-		sc := bufio.NewScanner(stderr)
-		sc.Buffer(nil, 1<<20)
-		for sc.Scan() {
-			fmt.Fprintln(logFile, sc.Text())
-			if i := strings.Index(sc.Text(), "http://127.0.0.1:"); i >= 0 {
-				u := sc.Text()[i:]
-				if j := strings.IndexFunc(u[len("http://127.0.0.1:"):], func(c rune) bool { return c < '0' || c > '9' }); j >= 0 {
-					u = u[:len("http://127.0.0.1:")+j]
-				}
-				select {
-				case addr <- u:
-				default:
-				}
-			}
+	s := &daemon{cmd: cmd, endpoint: "http://" + listen, done: make(chan struct{})}
+	go func() { defer close(s.done); cmd.Wait() }()
+	t.Cleanup(func() {
+		s.stop(t, syscall.SIGTERM)
+		if t.Failed() {
+			text, _ := os.ReadFile(logFile.Name())
+			t.Logf("log of the servers:\n%s", text[max(0, len(text)-4000):])
 		}
-		cmd.Wait()
-	}()
-	select {
-	case s.endpoint = <-addr:
-	case <-s.done:
-		t.Fatalf("celler serve ended before it listened; its log is in %s", r.dir)
-	case <-time.After(60 * time.Second):
-		t.Fatal("celler serve printed no address within a minute")
-	}
-	r.ready(t, s.endpoint)
+	})
+	r.ready(t, s)
 	return s
 }
 
-func (r *rig) ready(t *testing.T, endpoint string) {
+func freeAddr(t *testing.T) string {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		res, err := http.Get(endpoint + "/readyz")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (r *rig) ready(t *testing.T, s *daemon) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-s.done:
+			t.Fatal("celler serve ended before it was ready")
+		default:
+		}
+		res, err := http.Get(s.endpoint + "/readyz")
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
@@ -266,10 +262,10 @@ func (r *rig) ready(t *testing.T, endpoint string) {
 			}
 		}
 	}
-	t.Fatalf("%s is not ready after a minute", endpoint)
+	t.Fatalf("%s is not ready after a minute", s.endpoint)
 }
 
-func (s *server) stop(t *testing.T, sig syscall.Signal) {
+func (s *daemon) stop(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	select {
 	case <-s.done:
@@ -285,7 +281,7 @@ func (s *server) stop(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-func (s *server) addr() string { return strings.TrimPrefix(s.endpoint, "http://") }
+func (s *daemon) addr() string { return strings.TrimPrefix(s.endpoint, "http://") }
 
 // versitygw starts a real S3 server and returns a bucket URL and the environment it needs.
 func (r *rig) versitygw(t *testing.T) (string, []string) {
@@ -294,12 +290,7 @@ func (r *rig) versitygw(t *testing.T) (string, []string) {
 	if bin == "" {
 		t.Fatal(`CELLER_TEST_VERSITYGW is not set: run "make e2e"`)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddr(t)
 	root := filepath.Join(r.dir, "s3-"+addr)
 	if err := os.MkdirAll(filepath.Join(root, "celler"), 0o755); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 
 func TestE2EPushDeleteSubstitute(t *testing.T) {
 	buckets(t, func(t *testing.T, r *rig, bucket string, env []string) {
-		s := r.serve(t, bucket, filepath.Join(r.dir, "local1"), "127.0.0.1:0", env...)
+		s := r.serve(t, bucket, filepath.Join(r.dir, "local1"), "", env...)
 		r.login(t, s.endpoint)
 		key := r.cache(t, s.endpoint, "ci", "--public")
 		top, paths, sums := r.build(t, t.Name())
@@ -41,7 +41,7 @@ func TestE2EPushDeleteSubstitute(t *testing.T) {
 		})
 		t.Run("a new server has only the bucket", func(t *testing.T) {
 			s.stop(t, syscall.SIGKILL)
-			s2 := r.serve(t, bucket, filepath.Join(r.dir, "local2"), "127.0.0.1:0", env...)
+			s2 := r.serve(t, bucket, filepath.Join(r.dir, "local2"), "", env...)
 			r.substitute(t, s2.endpoint, "ci", key, top, sums)
 			r.login(t, s2.endpoint)
 			out := r.run(t, r.celler, "push", "ci", top)
@@ -55,7 +55,7 @@ func TestE2EPushDeleteSubstitute(t *testing.T) {
 
 func TestE2EPrivateCacheThroughNetrc(t *testing.T) {
 	r := newRig(t)
-	s := r.serve(t, filepath.Join(r.dir, "bucket"), filepath.Join(r.dir, "local"), "127.0.0.1:0")
+	s := r.serve(t, filepath.Join(r.dir, "bucket"), filepath.Join(r.dir, "local"), "")
 	r.login(t, s.endpoint)
 	r.run(t, r.celler, "cache", "create", "priv")
 	top, paths, sums := r.build(t, t.Name())
@@ -84,7 +84,7 @@ func TestE2EThreeServersBehindRoundRobin(t *testing.T) {
 	buckets(t, func(t *testing.T, r *rig, bucket string, env []string) {
 		var ends []string
 		for i := range 3 {
-			ends = append(ends, r.serve(t, bucket, filepath.Join(r.dir, fmt.Sprint("local", i)), "127.0.0.1:0", env...).endpoint)
+			ends = append(ends, r.serve(t, bucket, filepath.Join(r.dir, fmt.Sprint("local", i)), "", env...).endpoint)
 		}
 		lb := roundRobin(t, ends...)
 		r.login(t, lb)
@@ -124,7 +124,7 @@ func TestE2EThreeServersBehindRoundRobin(t *testing.T) {
 func TestE2EServerKilledInMidPush(t *testing.T) {
 	buckets(t, func(t *testing.T, r *rig, bucket string, env []string) {
 		local := filepath.Join(r.dir, "local")
-		s := r.serve(t, bucket, local, "127.0.0.1:0", env...)
+		s := r.serve(t, bucket, local, "", env...)
 		r.login(t, s.endpoint)
 		key := r.cache(t, s.endpoint, "ci", "--public")
 		top, paths, sums := r.build(t, t.Name())

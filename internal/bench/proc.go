@@ -159,7 +159,7 @@ func (l *lab) serve(ctx context.Context, bucket, local string, env ...string) (*
 		}
 	}
 	s.ready = time.Since(begin)
-	cmd := exec.CommandContext(ctx, l.celler, "token", "create", "--sub", "bench", "--validity", "1d", "--pull", "*", "--push", "*", "--create-cache", "*")
+	cmd := exec.CommandContext(ctx, l.celler, "token", "create", "--local", "--sub", "bench", "--validity", "1d", "--pull", "*", "--push", "*", "--create-cache", "*")
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.Output()
 	if err != nil {
