@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/blobtest"
@@ -93,6 +96,48 @@ func TestFullDiskAtEveryStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOrderOfSteps pins what a power cut would punish and no test can: a body
+// is synced before it gets its name, every directory after it got an entry.
+func TestOrderOfSteps(t *testing.T) {
+	b := open(t, t.TempDir())
+	var steps []string
+	b.SetStep(func(step string) error { steps = append(steps, step); return nil })
+	want := func(what string, err error, want ...string) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(want, steps); diff != "" {
+			t.Errorf("steps of %s (-want +got):\n%s", what, diff)
+		}
+		steps = nil
+	}
+	written := []string{"create temp", "write temp", "sync temp"}
+	ctx := t.Context()
+
+	_, err := b.Create(ctx, "a/b/1", []byte("x"))
+	want("create in new directories", err, slices.Concat(written, []string{"mkdir", "sync dir", "mkdir", "sync dir", "link", "sync dir"})...)
+	_, err = b.Create(ctx, "a/b/2", []byte("x"))
+	want("create", err, slices.Concat(written, []string{"link", "sync dir"})...)
+	_, err = b.Put(ctx, "a/b/3", []byte("x"))
+	want("put", err, slices.Concat(written, []string{"rename", "sync dir"})...)
+	_, tag, err := b.Get(ctx, "a/b/3")
+	want("get", err)
+	_, err = b.Swap(ctx, "a/b/3", tag, []byte("y"))
+	want("swap", err, slices.Concat(written, []string{"rename", "sync dir"})...)
+	want("delete", b.Delete(ctx, "a/b/1", "a/b/2"), "unlink", "unlink", "sync dir")
+	if _, err := b.Create(ctx, "a/b/3", nil); !errors.Is(err, blob.ErrExist) {
+		t.Error(err)
+	}
+	want("create of an occupied key", nil)
+
+	// Another process has the directory from us, and cannot know whether it is durable.
+	other := open(t, b.String())
+	other.SetStep(func(step string) error { steps = append(steps, step); return nil })
+	_, err = other.Create(ctx, "a/b/4", nil)
+	want("create in directories somebody else made", err, slices.Concat(written, []string{"mkdir", "sync dir", "mkdir", "sync dir", "link", "sync dir"})...)
 }
 
 // retry does the write again, as a caller who now knows the outcome would.
