@@ -121,7 +121,7 @@ func (db *DB) Get(key []byte) (value []byte, ok bool, err error) {
 
 // Lookup calls use with the value of key, if there is one. The value is only
 // valid until use returns.
-func (db *DB) Lookup(key []byte, use func(value []byte) error) (bool, error) {
+func (db *DB) Lookup(key []byte, use func(value []byte) error) (ok bool, err error) {
 	value, closer, err := db.pebble.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
@@ -129,11 +129,12 @@ func (db *DB) Lookup(key []byte, use func(value []byte) error) (bool, error) {
 	if err != nil {
 		return false, db.classify("look up a row of the index", err)
 	}
-	useErr := use(value)
-	if err := closer.Close(); err != nil {
-		return true, db.classify("look up a row of the index", err)
-	}
-	return true, useErr
+	defer func() { // also if use panics: an open value would keep Close from closing
+		if closeErr := closer.Close(); closeErr != nil && err == nil {
+			err = db.classify("look up a row of the index", closeErr)
+		}
+	}()
+	return true, use(value)
 }
 
 // Scan yields copies of the rows that start with prefix and sort strictly after

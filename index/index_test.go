@@ -476,6 +476,68 @@ func TestRebuildsWhatIsNotOurs(t *testing.T) {
 	}
 }
 
+// TestDamageFoundLater flips a byte that Open does not look at.
+func TestDamageFoundLater(t *testing.T) {
+	fs, r := vfs.NewMem(), rand.New(rand.NewPCG(1, 2))
+	db := mustOpen(t, "idx", Options{FS: fs})
+	seg := &wal.Segment{Store: testStore, Seq: 1}
+	for i := range 200 {
+		value := make([]byte, 10_000) // random, so that blocks stay large
+		for j := range value {
+			value[j] = byte(r.Uint32())
+		}
+		seg.Entries = append(seg.Entries, wal.Entry{Kind: wal.Set, Key: fmt.Appendf(nil, "k%03d", i), Value: value})
+	}
+	if err := db.Apply(seg, wal.Digest{1}); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, db)
+	files, _ := fs.List("idx/db")
+	for _, f := range files {
+		if strings.HasSuffix(f, ".sst") {
+			damageFile(t, fs, "idx/db/"+f, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}
+	}
+	db = mustOpen(t, "idx", Options{FS: fs})
+	var corrupt *CorruptError
+	if _, err := db.Digest(); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "start again") {
+		t.Fatalf("reading: %v, want a CorruptError that says what to do", err)
+	}
+	if err := db.Apply(&wal.Segment{Store: testStore, Seq: 2}, wal.Digest{2}); !errors.As(err, &corrupt) {
+		t.Errorf("Apply after it was noticed: %v, want a CorruptError", err)
+	}
+	_ = db.Close()
+	db = mustOpen(t, "idx", Options{FS: fs})
+	defer mustClose(t, db)
+	if seq, _, _ := db.Position(); seq != 0 || db.Err() != nil {
+		t.Errorf("opened again it is at %v, %v; want a new index", seq, db.Err())
+	}
+	if _, err := db.Digest(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTwoBucketsTakeTurns has two nodes use one directory by mistake, one after
+// the other: each rebuilds, and the disk does not fill up with what they discard.
+func TestTwoBucketsTakeTurns(t *testing.T) {
+	dir, h := t.TempDir(), mkHistory(5, 9)
+	for i := range 6 {
+		store := wal.StoreID{byte(1 + i%2)}
+		db, err := Open(dir, store, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if store == testStore {
+			h.applyTo(t, db, 5)
+		}
+		mustClose(t, db)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 3 {
+		t.Errorf("the directory has %v, %v; want LOCK, db and one copy aside", files, err)
+	}
+}
+
 func TestReset(t *testing.T) {
 	fs, h := vfs.NewMem(), mkHistory(30, 5)
 	want := h.states(t)
@@ -590,14 +652,20 @@ func orTimeout(t *testing.T, ch <-chan struct{}) <-chan struct{} {
 }
 
 func TestDiskFailsAtOpen(t *testing.T) {
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EROFS, syscall.EACCES, syscall.EIO} {
-		t.Run(errno.Error(), func(t *testing.T) {
+	for _, c := range []struct {
+		errno  syscall.Errno
+		within string // what the disk refuses to write
+	}{{syscall.ENOSPC, ""}, {syscall.ENOSPC, "idx/db/"}, {syscall.EROFS, ""}, {syscall.EROFS, "idx/db/"}, {syscall.EACCES, ""}, {syscall.EIO, "idx/db/"}} {
+		t.Run(c.errno.Error()+" "+c.within, func(t *testing.T) {
+			errno := c.errno
 			mem := vfs.NewMem()
 			h := mkHistory(10, 8)
 			db := mustOpen(t, "idx", Options{FS: mem})
 			h.applyTo(t, db, 10)
 			mustClose(t, db)
-			disk := &brokenDisk{errno: errno, fails: func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }}
+			disk := &brokenDisk{errno: errno, fails: func(op errorfs.Op) bool {
+				return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasPrefix(op.Path, c.within)
+			}}
 			disk.on.Store(true)
 			_, err := Open("idx", testStore, Options{FS: errorfs.Wrap(mem, disk)})
 			var diskErr *DiskError

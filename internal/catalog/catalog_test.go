@@ -585,3 +585,13 @@ func TestClosedLog(t *testing.T) {
 	_, err = n.CreateCache(ctx, Cache{Name: "x"})
 	wantErr(t, "cancelled", err, context.Canceled)
 }
+
+func FuzzParseCacheName(f *testing.F) {
+	f.Add("ci")
+	f.Add("_api")
+	f.Fuzz(func(t *testing.T, s string) {
+		if name, err := ParseCacheName(s); err == nil && string(name) != s {
+			t.Errorf("%q became %q", s, name)
+		}
+	})
+}
