@@ -27,6 +27,9 @@ func FuzzParseStorePath(f *testing.F) {
 		if h := p.HashPart().String(); !strings.HasPrefix(p.Base(), h+"-") {
 			t.Errorf("%q has hash part %v", s, h)
 		}
+		if q, err := ParseStorePathBase(p.Dir(), p.Base()); err != nil || q != p {
+			t.Errorf("%q from its base name: %v, %v", s, q, err)
+		}
 		if strings.ContainsAny(p.Base(), "/\x00\n ") || p.Name() == "" {
 			t.Errorf("%q has base name %q", s, p.Base())
 		}
@@ -48,6 +51,10 @@ func FuzzParseHash(f *testing.F) {
 			if again, err := ParseHash(text); err != nil || again != h {
 				t.Errorf("%q: printed as %q, which reads as %v, %v", s, text, again, err)
 			}
+		}
+		bare := strings.TrimPrefix(h.Nix32(), h.Algo.String()+":")
+		if again, err := ParseHashAs(h.Algo, bare); err != nil || again != h {
+			t.Errorf("%q: bare %q reads as %v, %v", s, bare, again, err)
 		}
 		// Apart from case and padding there is one text for each spelling.
 		low := strings.ToLower(s)

@@ -56,9 +56,10 @@ func newConn(ctx context.Context, transport io.ReadWriteCloser, said func() stri
 func (c *conn) handshake() error {
 	c.out = appendUint64(c.out, magicClient)
 	c.out = appendUint64(c.out, protocolMajor<<8|protocolMinor)
-	if err := c.flush(); err != nil {
-		return err
-	}
+	// Whether writing succeeds does not matter in here: a daemon that is gone
+	// cannot be read from either, and what it said before it went is worth more
+	// than "broken pipe".
+	_ = c.flush()
 	d := &c.dec
 	if magic := d.uint64(); d.err == nil && magic != magicDaemon {
 		d.badf(fmt.Sprintf("magic %#x", magicDaemon), "%#x", magic)
@@ -70,9 +71,7 @@ func (c *conn) handshake() error {
 	c.minor = min(version&0xff, protocolMinor)
 	if c.minor >= 38 {
 		c.out = appendUint64(c.out, 0) // we have no features
-		if err := c.flush(); err != nil {
-			return err
-		}
+		_ = c.flush()
 		if n := d.uint64(); n > maxFeatures {
 			d.badf(fmt.Sprintf("at most %d features", maxFeatures), "%d", n)
 		} else {
@@ -83,9 +82,7 @@ func (c *conn) handshake() error {
 	}
 	c.out = appendUint64(c.out, 0) // CPU affinity, obsolete
 	c.out = appendUint64(c.out, 0) // reserved space, obsolete
-	if err := c.flush(); err != nil {
-		return err
-	}
+	_ = c.flush()
 	if c.minor >= 33 {
 		d.string("the version of Nix", 1<<10)
 	}
@@ -99,14 +96,8 @@ func (c *conn) handshake() error {
 }
 
 func (c *conn) flush() error {
-	if c.dec.err != nil {
-		return c.dec.err
-	}
 	_, err := c.transport.Write(c.out)
 	c.out = c.out[:0]
-	if err != nil {
-		c.dec.fail(err)
-	}
 	return err
 }
 
@@ -165,40 +156,48 @@ var errClosed = errors.New("nix store: already closed")
 
 // pipeline makes n requests and reads their results in the same order. request
 // appends the i-th; result reads its result after the messages. It stops at the
-// first error, but not before the answers to what was already asked are read,
-// so that the connection stays in step.
+// first error, but not before the answers to what was already asked are read:
+// so the connection stays in step, and if the daemon has hung up, its last words
+// are heard.
 func (c *conn) pipeline(ctx context.Context, n int, request func(i int, dst []byte) []byte, result func(i int, d *decoder) error) error {
 	return c.do(ctx, func() error {
-		var first error
+		var first, writing error
 		sizes := make([]int, 0, min(n, 256)) // of the requests not answered yet
 		unread, asked := 0, 0
-		for answered := 0; answered < asked || asked < n && first == nil; answered++ { // one answer each time round
-			// In large steps, to write seldom.
-			refill := unread < maxUnread/4
-			for refill && asked < n && first == nil && (unread < maxUnread/2 || len(sizes) == 0) {
-				before := len(c.out)
-				c.out = request(asked, c.out)
-				sizes = append(sizes, len(c.out)-before)
-				unread += len(c.out) - before
-				asked++
-			}
-			if len(c.out) > 0 {
-				if err := c.flush(); err != nil {
-					return err
+		for answered := 0; ; answered++ { // one answer each time round
+			if unread < maxUnread/4 { // in large steps, to write seldom
+				for asked < n && first == nil && (unread < maxUnread/2 || len(sizes) == 0) {
+					before := len(c.out)
+					c.out = request(asked, c.out)
+					sizes = append(sizes, len(c.out)-before)
+					unread += len(c.out) - before
+					asked++
 				}
+				if len(c.out) > 0 && writing == nil {
+					if writing = c.flush(); writing != nil {
+						n = asked
+					}
+				}
+			}
+			if answered == asked {
+				break
 			}
 			err := c.dec.messages(c.minor)
 			if err == nil {
 				err = result(answered, &c.dec)
 			}
-			if c.dec.err != nil {
-				return c.dec.err
-			}
 			if first == nil {
 				first = err
 			}
+			if c.dec.err != nil {
+				return first
+			}
 			unread -= sizes[0]
 			sizes = sizes[1:]
+		}
+		if writing != nil && first == nil {
+			c.dec.fail(writing)
+			first = c.dec.err
 		}
 		return first
 	})

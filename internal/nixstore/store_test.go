@@ -220,6 +220,32 @@ func TestDaemonErrors(t *testing.T) {
 	}
 }
 
+// TestLastWords: the daemon refuses a request and hangs up without reading the
+// others. What it said must not be lost to the broken pipe.
+func TestLastWords(t *testing.T) {
+	paths, infos := mkInfos(t, 5000)
+	f := &fakeDaemon{minor: 38, infos: infos, refuse: map[string]string{paths[1].String(): "too much for me"}}
+	socket := listen(t, func(nc net.Conn) {
+		f.serve(nc, writerFunc(func(b []byte) (int, error) {
+			n, err := nc.Write(b)
+			if binary.LittleEndian.Uint64(b) == msgError {
+				_ = nc.Close()
+			}
+			return n, err
+		}))
+	})
+	for range 20 {
+		s := mustOpen(t, socket)
+		_, err := s.PathInfos(t.Context(), paths)
+		if e, is := errors.AsType[*DaemonError](err); !is || e.Message != "too much for me" {
+			t.Fatalf("got error %v", err)
+		}
+		if _, err := s.PathInfo(t.Context(), paths[0]); err == nil {
+			t.Error("the connection is still used")
+		}
+	}
+}
+
 // record runs a session against a fake daemon and returns what the daemon sent
 // in it.
 func record(t testing.TB, f *fakeDaemon, session func(*Store) error) []byte {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"syscall"
 )
 
 const (
@@ -42,8 +43,10 @@ func (d *decoder) fail(err error) {
 	if d.err != nil {
 		return
 	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // in here every end comes too early
+	// In here every end comes too early, and however the transport puts it, it
+	// means that the other side is gone.
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		err = io.ErrUnexpectedEOF
 	}
 	d.err = err
 }
