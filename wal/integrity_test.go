@@ -178,8 +178,12 @@ func TestGates(t *testing.T) {
 			l, st := mustOpen(t, bucket, wal.Options{})
 			mustCommit(t, l, set("x", "1"))
 			mustRewriteRoot(t, bucket, func(r *wal.Root) { r.Rev++; r.Nonce = "n"; change(r) })
-			_, err := wal.Open(t.Context(), bucket, st.Clone(), wal.Options{})
+			opened, err := wal.Open(t.Context(), bucket, st.Clone(), wal.Options{})
 			if reads {
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer opened.Close()
 				mustCatchUp(t, l)
 				_, err = l.Commit(t.Context(), set("x", "2"))
 				wantErr(t, err, wal.ErrTooOld)
