@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/celler/celler/nix"
 )
 
 // DefaultSocket is where the daemon listens unless told otherwise.
@@ -71,7 +73,8 @@ func (o Options) socket() (path string, must bool) {
 }
 
 // realStoreDir is where the files of the store are. It differs from the store
-// dir for a store below another root: Remote "/some/root" or "local?root=…".
+// dir for a store below another root, Remote "/some/root" or "local?root=…":
+// there Nix puts them below nix/store whatever the store dir is.
 func (o Options) realStoreDir() string {
 	root := ""
 	if strings.HasPrefix(o.Remote, "/") {
@@ -85,7 +88,10 @@ func (o Options) realStoreDir() string {
 			root = v.Get("root")
 		}
 	}
-	return strings.TrimSuffix(root, "/") + string(o.StoreDir)
+	if root == "" {
+		return string(o.StoreDir)
+	}
+	return strings.TrimSuffix(root, "/") + string(nix.DefaultStoreDir)
 }
 
 // A process is a daemon of our own, spoken to over its standard streams. What it

@@ -30,6 +30,12 @@ func TestSocketChoice(t *testing.T) {
 			t.Errorf("%q: %q, %v", c.remote, socket, must)
 		}
 	}
+	if got := (Options{Remote: "/r", StoreDir: "/my/store"}).withDefaults().RealStoreDir; got != "/r/nix/store" {
+		t.Errorf("a root and another store dir: files in %q", got)
+	}
+	if got := (Options{StoreDir: "/my/store"}).withDefaults().RealStoreDir; got != "/my/store" {
+		t.Errorf("another store dir: files in %q", got)
+	}
 	for remote, want := range map[string]string{
 		"": "/nix/store", "daemon": "/nix/store", "local": "/nix/store",
 		"/some/root": "/some/root/nix/store", "/some/root/": "/some/root/nix/store", "/": "/nix/store",

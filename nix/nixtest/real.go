@@ -14,9 +14,11 @@ import (
 // A Nix is an isolated environment for the real nix: own configuration, own
 // home, own store and state, nothing shared with the machine's.
 type Nix struct {
-	Dir      string       // holds everything below
-	StoreDir nix.StoreDir // logical and real: under Dir
-	env      []string
+	Dir          string       // holds everything below
+	StoreDir     nix.StoreDir // that store paths name; need not exist
+	RealStoreDir string       // where their files are
+	Remote       string       // NIX_REMOTE of the environment
+	env          []string
 }
 
 // Available reports whether a real nix is installed.
@@ -36,42 +38,93 @@ func Real(t testing.TB) *Nix {
 	if !Available() {
 		t.Skip("no real nix found: install it with apt-get install nix-bin (make test does)")
 	}
-	// Not t.TempDir: the store is read-only, which its cleanup cannot remove.
+	dir := tempDir(t)
+	storeDir := filepath.Join(dir, "store")
+	return newNix(t, &Nix{Dir: dir, StoreDir: nix.StoreDir(storeDir), RealStoreDir: storeDir, Remote: "local"})
+}
+
+// RealDefault is Real with the usual store dir /nix/store, the files of which
+// are below the temporary directory. Nothing can be built in it, only added and
+// copied.
+func RealDefault(t testing.TB) *Nix {
+	t.Helper()
+	if !Available() {
+		t.Skip("no real nix found: install it with apt-get install nix-bin (make test does)")
+	}
+	return newRooted(t, nix.DefaultStoreDir)
+}
+
+// Twin is another environment with the same store dir and nothing in it: the
+// machine that substitutes what n has built. Its files are elsewhere, so nothing
+// can be built in it.
+func (n *Nix) Twin(t testing.TB) *Nix {
+	t.Helper()
+	return newRooted(t, n.StoreDir)
+}
+
+func newRooted(t testing.TB, storeDir nix.StoreDir) *Nix {
+	dir := tempDir(t)
+	root := filepath.Join(dir, "root")
+	return newNix(t, &Nix{Dir: dir, StoreDir: storeDir, RealStoreDir: root + "/nix/store", Remote: root})
+}
+
+// tempDir is not t.TempDir: stores are read-only, which its cleanup cannot
+// remove.
+func tempDir(t testing.TB) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "nixtest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeStore(t, dir) })
-	return newNix(t, dir, "")
+	return dir
 }
 
-// newNix makes the environment. With an empty storeDir, the store is under dir.
-func newNix(t testing.TB, dir string, storeDir nix.StoreDir) *Nix {
+func newNix(t testing.TB, n *Nix) *Nix {
 	t.Helper()
-	if storeDir == "" {
-		storeDir = nix.StoreDir(filepath.Join(dir, "store"))
-	}
-	n := &Nix{Dir: dir, StoreDir: storeDir}
 	for _, sub := range [...]string{"etc", "home", "var", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(n.Dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const conf = "sandbox = false\nbuild-users-group =\nexperimental-features = nix-command\nsubstituters =\n"
-	if err := os.WriteFile(filepath.Join(dir, "etc", "nix.conf"), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(n.Dir, "etc", "nix.conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	n.env = []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin",
-		"HOME=" + filepath.Join(dir, "home"),
-		"TMPDIR=" + filepath.Join(dir, "tmp"),
-		"NIX_CONF_DIR=" + filepath.Join(dir, "etc"),
-		"NIX_STORE_DIR=" + string(storeDir),
-		"NIX_STATE_DIR=" + filepath.Join(dir, "var"),
-		"NIX_LOG_DIR=" + filepath.Join(dir, "var", "log"),
-		"NIX_REMOTE=local",
+		"HOME=" + filepath.Join(n.Dir, "home"),
+		"TMPDIR=" + filepath.Join(n.Dir, "tmp"),
+		"NIX_CONF_DIR=" + filepath.Join(n.Dir, "etc"),
+		"NIX_STORE_DIR=" + string(n.StoreDir),
+		"NIX_STATE_DIR=" + filepath.Join(n.Dir, "var"),
+		"NIX_LOG_DIR=" + filepath.Join(n.Dir, "var", "log"),
+		"NIX_REMOTE=" + n.Remote,
 	}
 	return n
+}
+
+// RealPath is where the files of a store path are.
+func (n *Nix) RealPath(p nix.StorePath) string { return filepath.Join(n.RealStoreDir, p.Base()) }
+
+// DumpOf is the NAR of a store path as the real nix writes it.
+func (n *Nix) DumpOf(t testing.TB, p nix.StorePath) []byte {
+	t.Helper()
+	return n.Output(t, nil, "nix-store", "--dump", n.RealPath(p))
+}
+
+// Substitute fetches a path and its closure from a cache into this store,
+// demanding signatures by one of the keys.
+func (n *Nix) Substitute(t testing.TB, url string, keys []nix.PublicKey, p nix.StorePath) error {
+	t.Helper()
+	var trusted []string
+	for _, k := range keys {
+		trusted = append(trusted, k.String())
+	}
+	_, err := n.TryOutput(t, nil, "nix-store", "--realise", p.String(),
+		"--option", "substituters", url, "--option", "trusted-public-keys", strings.Join(trusted, " "),
+		"--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "0")
+	return err
 }
 
 // Env is the environment in which the real nix sees this store and nothing
