@@ -167,7 +167,7 @@ func (db *DB) Reset(_ context.Context, root wal.Root) error {
 	}
 	seq, _, _ := db.Position()
 	if seq != 0 {
-		db.log.Warn("the index is emptied and made again from the log", "seq", seq, "dir", db.dir)
+		db.log.Warn("the index is emptied and made again from the log", "seq", uint64(seq))
 	}
 	last, err := db.lastKey()
 	if err != nil {

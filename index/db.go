@@ -254,11 +254,11 @@ func (db *DB) fail(err error) {
 		return
 	}
 	close(db.failedCh)
-	db.log.Error("the index can take no more segments", "err", err, "dir", db.dir)
+	db.log.Error("the index can take no more segments", "err", err)
 	var corrupt *CorruptError
 	if errors.As(err, &corrupt) {
 		if err := db.writeRebuildNote(err.Error()); err != nil {
-			db.log.Error("the note to rebuild the index could not be written", "err", err, "dir", db.dir)
+			db.log.Error("the note to rebuild the index could not be written", "err", err)
 		}
 	}
 }

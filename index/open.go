@@ -122,7 +122,7 @@ func (db *DB) open(o Options) error {
 		rebuild = err
 	}
 	o.Logger.Warn("the index cannot be used and is made again from the log; the old one is moved aside",
-		"err", rebuild, "dir", db.dir)
+		"err", fmt.Errorf("index directory %s: %w", db.dir, rebuild))
 	if err := db.moveAside(); err != nil {
 		return &DiskError{Dir: db.dir, Err: err}
 	}

@@ -23,7 +23,7 @@ func (l *pebbleLogger) Infof(string, ...any) {}
 
 // Errorf comes with no error to return, so it is a line of the log.
 func (l *pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Error("pebble reports an error", "err", fmt.Sprintf(format, args...), "dir", l.db.dir)
+	l.log.Error("pebble reports an error", "err", fmt.Sprintf(format, args...))
 }
 
 // Fatalf must not return. Pebble calls it when it can no longer tell what is on
@@ -43,13 +43,13 @@ func (l *pebbleLogger) listener() *pebble.EventListener {
 			l.db.fail(&CorruptError{Dir: l.db.dir, Err: fmt.Errorf("%s: %w", info.Path, info.Details)})
 		},
 		DiskSlow: func(info pebble.DiskSlowInfo) {
-			l.log.Warn("the disk of the index is slow", "err", info.String(), "dir", l.db.dir)
+			l.log.Warn("the disk of the index is slow", "err", info.String())
 		},
 		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) {
-			l.log.Warn("the disk of the index is nearly full", "err", info.String(), "dir", l.db.dir)
+			l.log.Warn("the disk of the index is nearly full", "err", info.String())
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
-			l.log.Warn("applying waits for the disk of the index", "err", info.Reason, "dir", l.db.dir)
+			l.log.Warn("applying waits for the disk of the index", "err", info.Reason)
 		},
 	}
 }

@@ -1,7 +1,6 @@
 package keyspace
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -25,13 +24,13 @@ type Secret struct {
 // Valid reports what is wrong with the row, if anything.
 func (s *Secret) Valid() error {
 	if !validSecretName(s.Name) {
-		return fmt.Errorf("secret name %.100q: want 1..%d lower-case letters, digits, - and .", s.Name, maxSecretNameLen)
+		return fmt.Errorf("secret name %.100q: want 1..%d lower-case letters, digits, dots and dashes", s.Name, maxSecretNameLen)
 	}
 	if len(s.Value) > MaxSecretBytes {
 		return fmt.Errorf("secret %q has %d bytes, want at most %d", s.Name, len(s.Value), MaxSecretBytes)
 	}
 	if len(s.Value) == 0 {
-		return fmt.Errorf("secret %q: %w", s.Name, errors.New("is empty"))
+		return fmt.Errorf("secret %q is empty", s.Name)
 	}
 	return validTime(s.Created)
 }

@@ -29,8 +29,11 @@ func (c *Catalog) Cache(ctx context.Context, name CacheName) (Cache, error) {
 	if t == nil {
 		return Cache{}, noCache(name)
 	}
-	cache := t.cache
+	cache := t.cache // what it points to is shared with other callers
 	cache.UpstreamKeyNames = slices.Clone(cache.UpstreamKeyNames)
+	if r := cache.Retention; r != nil {
+		cache.Retention = new(*r)
+	}
 	return cache, nil
 }
 

@@ -46,14 +46,18 @@ func (c *Catalog) DestroyCache(ctx context.Context, name CacheName) (Seq, error)
 
 // Sweep removes what destroyed caches left behind.
 func (c *Catalog) Sweep(ctx context.Context) error {
+	var ids []keyspace.CacheID
 	for row, err := range c.db.Scan([]byte{keyspace.DestroyedPrefix}, nil) {
+		var id keyspace.CacheID
+		if err == nil {
+			id, err = keyspace.DecodeDestroyedKey(row.Key)
+		}
 		if err != nil {
 			return fmt.Errorf("sweep destroyed caches: %w", err)
 		}
-		id, err := keyspace.DecodeDestroyedKey(row.Key)
-		if err != nil {
-			return fmt.Errorf("sweep destroyed caches: %w", err)
-		}
+		ids = append(ids, id)
+	}
+	for _, id := range ids {
 		if err := c.sweep(ctx, id); err != nil {
 			return fmt.Errorf("sweep destroyed cache %d: %w", id, err)
 		}
