@@ -35,11 +35,12 @@ type DaemonError struct {
 }
 
 func (e *DaemonError) Error() string {
-	s := "nix daemon: " + e.Message
+	var s strings.Builder
+	s.WriteString("nix daemon: " + e.Message)
 	for _, t := range e.Traces {
-		s += "; " + t
+		s.WriteString("; " + t)
 	}
-	return s
+	return s.String()
 }
 
 // messages reads up to and including LAST, or ERROR, which it returns.

@@ -25,7 +25,6 @@ type Verifier struct {
 	buf   []byte // the part of the current length or string that has arrived
 	left  int64  // bytes of the current length, string, contents or padding still to come
 	pad   int    // padding after the current string
-	bad   bool   // the padding has a byte that is not zero
 }
 
 type stage uint8
