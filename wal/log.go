@@ -25,7 +25,7 @@ type Log struct {
 	m      *logMetrics
 
 	// Owned by the sequencer, and by Open before it starts the sequencer.
-	codec   *codec
+	codec   codec
 	seq     Seq    // last applied slot
 	digest  Digest // of its object
 	root    Root   // as last read
@@ -78,7 +78,7 @@ func Open(ctx context.Context, bucket blob.Bucket, st State, o Options) (*Log, e
 		return nil, err
 	}
 	if err := l.catchUpPatiently(ctx); err != nil {
-		l.codec.dec.Close()
+		l.codec.close()
 		return nil, err
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -95,9 +95,6 @@ func (l *Log) prepare(ctx context.Context) error {
 	}
 	l.poll = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
 	var err error
-	if l.codec, err = newCodec(); err != nil {
-		return err
-	}
 	if l.seq, l.digest, err = l.state.Position(); err != nil {
 		return fmt.Errorf("read the state's position: %w", err)
 	}

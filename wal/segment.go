@@ -114,36 +114,41 @@ type Segment struct {
 	Entries []Entry
 }
 
-// codec keeps the compressor's tables between segments. It is not safe for
-// concurrent use.
+// codec keeps the compressor's tables between segments. The zero codec is ready; it
+// is not safe for concurrent use.
 type codec struct {
-	enc  *zstd.Encoder
-	dec  *zstd.Decoder
+	enc  *zstd.Encoder // made by the first append
+	dec  *zstd.Decoder // made by the first decode
 	body []byte
 }
 
-func newCodec() (*codec, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return nil, fmt.Errorf("make zstd encoder: %w", err)
+func (c *codec) encoder() (_ *zstd.Encoder, err error) {
+	if c.enc == nil {
+		c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+			zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(maxPlainBytes))
-	if err != nil {
-		return nil, fmt.Errorf("make zstd decoder: %w", err)
+	return c.enc, err
+}
+
+func (c *codec) decoder() (_ *zstd.Decoder, err error) {
+	if c.dec == nil {
+		c.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(maxPlainBytes))
 	}
-	return &codec{enc: enc, dec: dec}, nil
+	return c.dec, err
+}
+
+func (c *codec) close() {
+	if c.dec != nil {
+		c.dec.Close()
+	}
 }
 
 // AppendSegment appends the object that represents s. The package comment shows
 // its bytes.
 func AppendSegment(dst []byte, s *Segment) ([]byte, error) {
-	c, err := newCodec()
-	if err != nil {
-		return dst, err
-	}
-	defer c.dec.Close()
+	var c codec
+	defer c.close()
 	return c.append(dst, s)
 }
 
@@ -152,11 +157,8 @@ func AppendSegment(dst []byte, s *Segment) ([]byte, error) {
 //
 // Errors are a *CorruptError or a *TooNewError.
 func DecodeSegment(src []byte) (*Segment, Digest, error) {
-	c, err := newCodec()
-	if err != nil {
-		return nil, Digest{}, err
-	}
-	defer c.dec.Close()
+	var c codec
+	defer c.close()
 	return c.decode(src)
 }
 
@@ -181,6 +183,11 @@ func (c *codec) append(dst []byte, s *Segment) ([]byte, error) {
 		return dst, fmt.Errorf("append segment %v: body has %d bytes, more than %d", s.Seq, len(plain), maxPlainBytes)
 	}
 
+	enc, err := c.encoder()
+	if err != nil {
+		return dst, fmt.Errorf("append segment %v: %w", s.Seq, err)
+	}
+
 	start := len(dst)
 	dst = append(dst, segmentMagic...)
 	dst = binary.BigEndian.AppendUint16(dst, segmentVersion)
@@ -193,7 +200,7 @@ func (c *codec) append(dst []byte, s *Segment) ([]byte, error) {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.Time.UnixMilli()))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(plain)))
 	dst = append(dst, make([]byte, 8)...) // body length and CRC, once they are known
-	dst = c.enc.EncodeAll(plain, dst)
+	dst = enc.EncodeAll(plain, dst)
 
 	header := dst[start:]
 	binary.BigEndian.PutUint32(header[offBodyLen:], uint32(len(header)-headerLen))
@@ -211,7 +218,11 @@ func (c *codec) decode(src []byte) (*Segment, Digest, error) {
 	if sum := DigestOf(src[:end]); sum != Digest(src[end:]) {
 		return nil, Digest{}, corrupt(end, "trailer", sum.String(), Digest(src[end:]))
 	}
-	plain, err := c.dec.DecodeAll(body, nil)
+	dec, err := c.decoder()
+	if err != nil {
+		return nil, Digest{}, fmt.Errorf("decode segment %v: %w", s.Seq, err)
+	}
+	plain, err := dec.DecodeAll(body, nil)
 	if err != nil {
 		return nil, Digest{}, corrupt(headerLen, "body", "a zstd frame", err)
 	}

@@ -15,7 +15,7 @@ import (
 // while one is in doubt, and slot n+1 is never claimed before slot n is applied (I3).
 func (l *Log) sequence(ctx context.Context) {
 	defer close(l.done)
-	defer l.codec.dec.Close()
+	defer l.codec.close()
 	for ctx.Err() == nil && l.fatalErr() == nil {
 		switch what, pause := l.next(); what {
 		case workCatchUp:
