@@ -266,6 +266,21 @@ func TestProbeFindsBrokenPromises(t *testing.T) {
 			},
 		},
 		{
+			"a bucket that keeps the body of a writer it never answered",
+			[]string{"create-race"},
+			nil,
+			func(m *memblob.Bucket) *brokenBucket {
+				return &brokenBucket{Bucket: m, create: func(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
+					tag, err := m.Create(ctx, key, body)
+					if errors.Is(err, blob.ErrExist) && strings.Contains(string(key), "race") {
+						_, _ = m.Put(ctx, key, body)
+						return "", &blob.Error{Op: "create", Kind: blob.KindUnreachable, Err: errors.New("reset")}
+					}
+					return tag, err
+				}}
+			},
+		},
+		{
 			"a bucket behind a cache that remembers what was not there",
 			[]string{"create"},
 			nil,
