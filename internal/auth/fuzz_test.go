@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"encoding/base64"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,5 +50,50 @@ func FuzzAuthenticate(f *testing.F) {
 			t.Fatalf("anonymous with rules: %+v", g)
 		}
 		_, _ = Inspect(header)
+	})
+}
+
+// FuzzKeys reads keys as people paste them. What is accepted must verify its own tokens.
+func FuzzKeys(f *testing.F) {
+	for _, name := range []string{"rsa2048.pkcs1.pem", "rsa2048.pkcs8.pem", "rsa2048.spki.pem", "rsa2048.rsapub.pem", "rsa1024.pkcs1.pem", "ec256.pkcs8.pem"} {
+		f.Add(base64.StdEncoding.EncodeToString(mustRead(f, "testdata/"+name)))
+	}
+	f.Add("c2VjcmV0")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, parse := range []func(string) (Key, error){
+			ParseHS256Base64, ParseRS256SecretBase64, ParseRS256PublicBase64,
+			func(s string) (Key, error) { return ParseRS256Secret([]byte(s)) },
+			func(s string) (Key, error) { return ParseRS256Public([]byte(s)) },
+		} {
+			k, err := parse(text)
+			if err != nil || !k.CanSign() {
+				continue
+			}
+			token, err := k.Mint(Claims{Rules: []Rule{{"c", Permission{Pull: true}}}})
+			if err != nil {
+				continue // an RSA key whose numbers do not fit together
+			}
+			if g := New(k, Options{}).Verify(token, testNow); g.Anonymous() {
+				t.Fatalf("%v does not verify its own token: %v", k, g.Rejected)
+			}
+		}
+	})
+}
+
+func FuzzNames(f *testing.F) {
+	f.Add("team-*", "team-a", "pull")
+	f.Add("*a*b", "ab", "")
+	f.Fuzz(func(t *testing.T, pattern, name, right string) {
+		if perm, err := ParsePermission(right); err == nil && perm.String() != right {
+			t.Fatalf("%q is taken as %q", right, perm)
+		}
+		p, err := ParsePattern(pattern)
+		if err != nil {
+			return
+		}
+		if q, err := ParsePattern(name); err == nil && p.includes(q) && !p.intersects(q) {
+			t.Fatalf("%q includes %q and does not intersect it", p, q)
+		}
+		p.Matches(name)
 	})
 }
