@@ -61,10 +61,12 @@ func report(p *ui.Printer, command string, err error) int {
 // explain is the one table from errors to exit codes, sentences and hints. Errors of
 // the network are explained by explainClient, those of a bucket by explainNode.
 func explain(err error) verdict {
-	if v, ok := explainClient(err); ok {
+	// A bucket's errors first: beneath them may be the same failure of a connection that
+	// a client meets, and then the bucket and not the server is what does not answer.
+	if v, ok := explainNode(err); ok {
 		return v
 	}
-	if v, ok := explainNode(err); ok {
+	if v, ok := explainClient(err); ok {
 		return v
 	}
 	if usage, ok := errors.AsType[*usageError](err); ok {

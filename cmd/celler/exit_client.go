@@ -57,7 +57,7 @@ func explainClient(err error) (verdict, bool) {
 	if status, ok := errors.AsType[*client.StatusError](err); ok {
 		return explainStatus(where, status), true
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && where.Endpoint != "" {
 		return verdict{exitFailed, fmt.Sprintf("no server answers at %s: %v", where.Endpoint, op.Err), []string{
 			`is the address right, and the server running? "celler serve" starts one`,
 		}}, true

@@ -93,16 +93,26 @@ func resultOf(err error) string {
 		return "throttled"
 	case blob.KindUnreachable:
 		return "unreachable"
-	case blob.KindDenied, blob.KindNoBucket, blob.KindFull, blob.KindReadOnly, blob.KindUnsupported, blob.KindCorrupt, blob.KindOther:
+	case blob.KindDenied:
+		return "denied"
+	case blob.KindNoBucket:
+		return "no_bucket"
+	case blob.KindFull:
+		return "full"
+	case blob.KindReadOnly:
+		return "read_only"
+	case blob.KindCorrupt:
+		return "corrupt"
+	case blob.KindUnsupported, blob.KindOther:
 	}
 	return "error"
 }
 
-// isFailure tells outcomes that a caller expects from those it does not.
+// isFailure tells outcomes that callers expect from those they do not.
 func isFailure(result string) bool {
 	switch result {
-	case "throttled", "unreachable", "error":
-		return true
+	case "ok", "not_exist", "exist", "changed", "unchanged", "canceled":
+		return false
 	}
-	return false
+	return true
 }

@@ -73,7 +73,7 @@ func initBucket(ctx context.Context, bucket blob.Bucket, name, profile, asked, v
 	if out.Findings, err = blob.Probe(ctx, bucket, o); err != nil {
 		return out, &ProbeError{name, err}
 	}
-	if err := verdict(name, out.Findings); err != nil {
+	if err := verdict(name, out.Findings, true); err != nil {
 		return out, err
 	}
 	f, founded, err := found(ctx, bucket, name, profile, "celler "+version)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -16,21 +17,29 @@ import (
 type BrokenPromiseError struct {
 	Bucket string
 	Failed []blob.Finding
+	Full   bool // found by the full probe
 }
 
 func (e *BrokenPromiseError) Error() string {
-	return fmt.Sprintf("bucket %s breaks a promise celler stands on: %s (%s)", e.Bucket, e.Failed[0].Promise, e.Failed[0].Detail)
+	text := fmt.Sprintf("bucket %s breaks a promise celler stands on: %s (%s)", e.Bucket, e.Failed[0].Promise, e.Failed[0].Detail)
+	if n := len(e.Failed) - 1; n > 0 {
+		text += fmt.Sprintf(", and %d more", n)
+	}
+	return text
 }
 
 // Hints say what to do about it.
 func (e *BrokenPromiseError) Hints() []string {
 	var hints []string
 	for _, f := range e.Failed {
-		if f.Hint != "" {
+		if f.Hint != "" && !slices.Contains(hints, f.Hint) {
 			hints = append(hints, f.Hint)
 		}
 	}
-	return append(hints, fmt.Sprintf("see all of it with \"celler doctor bucket %s\"", e.Bucket))
+	if !e.Full {
+		hints = append(hints, fmt.Sprintf("the full probe says more: celler doctor bucket '%s'", e.Bucket))
+	}
+	return hints
 }
 
 // ProbeError reports a probe that could not be finished: no answer, or no right to
@@ -40,7 +49,7 @@ type ProbeError struct {
 	Err    error
 }
 
-func (e *ProbeError) Error() string { return fmt.Sprintf("probe bucket %s: %v", e.Bucket, e.Err) }
+func (e *ProbeError) Error() string { return e.Err.Error() } // which names the bucket itself
 
 // Unwrap returns what stopped the probe.
 func (e *ProbeError) Unwrap() error { return e.Err }
@@ -51,12 +60,12 @@ func probeShort(ctx context.Context, b blob.Bucket, name string, now func() time
 	if err != nil {
 		return &ProbeError{name, err}
 	}
-	return verdict(name, findings)
+	return verdict(name, findings, false)
 }
 
-func verdict(name string, findings []blob.Finding) error {
+func verdict(name string, findings []blob.Finding, full bool) error {
 	if broken, ok := errors.AsType[*blob.ProbeError](blob.Verdict(findings)); ok {
-		return &BrokenPromiseError{Bucket: name, Failed: broken.Failed}
+		return &BrokenPromiseError{Bucket: name, Failed: broken.Failed, Full: full}
 	}
 	return nil
 }
@@ -89,7 +98,7 @@ func probeData(ctx context.Context, b blob.Bucket, name string) error {
 		return &ProbeError{name, err}
 	}
 	if string(got) != string(nonce[:]) {
-		return &BrokenPromiseError{name, []blob.Finding{{
+		return &BrokenPromiseError{Bucket: name, Failed: []blob.Finding{{
 			Check: "read-back", Promise: "an object is readable as it was written once put has succeeded",
 			Detail: fmt.Sprintf("wrote %x, read %x", nonce, got),
 		}}}
@@ -106,5 +115,6 @@ type ProbeOptions = blob.ProbeOptions
 // Finding is what one check of a probe found.
 type Finding = blob.Finding
 
-// Broken returns a *BrokenPromiseError with the findings that are not OK, or nil.
-func Broken(bucket string, findings []blob.Finding) error { return verdict(bucket, findings) }
+// Broken returns a *BrokenPromiseError with the findings of a full probe that are not
+// OK, or nil.
+func Broken(bucket string, findings []blob.Finding) error { return verdict(bucket, findings, true) }
