@@ -97,11 +97,36 @@ func (e *extent) missing() int {
 
 // run fetches the extent, or fills what is missing with the error. It sends a GET
 // again from the first missing frame when one breaks, and a second one beside it
-// when it is much slower than others were.
+// when it is much slower than others were. If both make no progress, it starts
+// over, as after an error.
 func (e *extent) run(ctx context.Context) {
+	tries := 0
+	for seen := int64(0); ; {
+		err := e.round(ctx)
+		if e.missing() == len(e.frames) {
+			return
+		}
+		if now := e.progress.Load(); now > seen {
+			seen, tries = now, 0
+		}
+		if tries++; tries >= mostTries || permanent(ctx, err) {
+			e.fail(err)
+			return
+		}
+		e.s.m.retries.Inc()
+		if !pause(ctx, firstPause<<(tries-1)) {
+			e.fail(ctx.Err())
+			return
+		}
+	}
+}
+
+// round sends a GET, and a second one if the first makes no progress, and returns
+// when the extent is complete or all GETs have ended.
+func (e *extent) round(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan error, 2) // one place for each GET, so that none blocks
-	running, tries, hedged := 0, 0, false
+	running := 0
 	start := func() {
 		running++
 		go func() { results <- e.get(ctx) }()
@@ -113,57 +138,49 @@ func (e *extent) run(ctx context.Context) {
 		}
 	}()
 	start()
-	timer := time.NewTimer(e.patience())
+	patience, hedge := e.patience()
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for seen := int64(0); ; {
+	for seen := e.progress.Load(); ; {
 		select {
-		case err := <-results:
+		case err = <-results:
 			running--
-			if e.missing() == len(e.frames) {
-				return
+			if running == 0 || e.missing() == len(e.frames) {
+				return err
 			}
-			if running > 0 {
-				continue
-			}
-			if now := e.progress.Load(); now > seen {
-				seen, tries = now, 0
-			}
-			if tries++; tries >= mostTries || permanent(ctx, err) {
-				e.fail(err)
-				return
-			}
-			e.s.m.retries.Inc()
-			if !pause(ctx, firstPause<<(tries-1)) {
-				e.fail(ctx.Err())
-				return
-			}
-			hedged = false
-			start()
-			timer.Reset(e.patience())
+			continue
 		case <-timer.C:
-			if now := e.progress.Load(); now > seen {
-				seen = now
-			} else if !hedged && running == 1 {
-				hedged = true
-				e.s.m.hedges.Inc()
-				start()
-			}
-			timer.Reset(e.patience())
 		}
+		switch now := e.progress.Load(); {
+		case now > seen:
+			seen = now
+		case hedge && running == 1:
+			hedge = false
+			e.s.m.hedges.Inc()
+			start()
+		default:
+			return fmt.Errorf("no progress for %v", patience)
+		}
+		patience, _ = e.patience()
+		timer.Reset(patience)
 	}
 }
 
-// patience returns how long the next frame may take.
-func (e *extent) patience() time.Duration {
+// stallTimeout ends a GET that stands still where none may be sent beside it.
+const stallTimeout = 30 * time.Second
+
+// patience returns how long the next frame may take, and whether a second GET may
+// be sent after that.
+func (e *extent) patience() (time.Duration, bool) {
 	n := int64(0)
 	if i := e.missing(); i < len(e.frames) {
 		n = e.frames[i].frame().Size
 	}
 	d, ok := e.s.peers.patience(n)
 	if !ok {
-		return 24 * time.Hour
+		return stallTimeout, false
 	}
-	return d
+	return d, true
 }
 
 // fail gives the frames that have not arrived an error.
@@ -176,7 +193,11 @@ func (e *extent) fail(err error) {
 
 // permanent reports whether it makes no sense to try again.
 func permanent(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, blob.ErrNotExist)
+	if ctx.Err() != nil || errors.Is(err, blob.ErrNotExist) {
+		return true
+	}
+	kind := blob.KindOf(err)
+	return kind == blob.KindDenied || kind == blob.KindNoBucket
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -294,8 +315,15 @@ func (s *Store) readIDs(v *packView) ([]chunk.ID, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, footerTimeout)
 	defer cancel()
 	for tries := 1; ; tries++ {
+		// One that stands still is given up, with more patience every time.
+		patience, ok := s.peers.patience(int64(len(v.Sizes)) * 40)
+		if !ok {
+			patience = stallTimeout
+		}
 		s.m.gets.Inc()
-		f, err := pack.ReadFooterOf(ctx, s.bucket, &v.Layout)
+		once, stop := context.WithTimeout(ctx, patience<<(tries-1))
+		f, err := pack.ReadFooterOf(once, s.bucket, &v.Layout)
+		stop()
 		if err == nil {
 			return f.IDs, nil
 		}

@@ -37,7 +37,7 @@ type Directory interface {
 type Options struct {
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
 	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 256 KiB
-	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 48 KiB, negative = never
+	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 16 KiB, negative = never
 	ServedEncoder uint8            // number of the encoder of new recipes, for measurements; default the current one
 	PackBytes     int              // compressed bytes at which a pack is full, at most 64 MiB; default 16 MiB
 	WriteBytes    int64            // memory of all Writes together; default 64 MiB
@@ -90,7 +90,7 @@ func (o Options) withDefaults() (Options, error) {
 
 const (
 	defaultFrameBytes   = 256 << 10
-	defaultRestoreBytes = 48 << 10
+	defaultRestoreBytes = 16 << 10
 	defaultPackBytes    = 16 << 20
 
 	// maxPackChunks seals a pack that is full of chunks before it is full of

@@ -161,12 +161,12 @@ func (w *writer) fill(r io.Reader) (eof bool, err error) {
 			break
 		}
 		if err != nil {
-			return false, fmt.Errorf("read its byte %d: %w", w.res.PlainBytes+int64(len(w.buf)), err)
+			return false, fmt.Errorf("read its byte %d: %w", w.res.PlainBytes+int64(len(w.buf)-n), err)
 		}
 		if m > 0 {
 			idle = 0
 		} else if idle++; idle > 100 {
-			return false, fmt.Errorf("read its byte %d: %w", w.res.PlainBytes+int64(len(w.buf)), io.ErrNoProgress)
+			return false, fmt.Errorf("read its byte %d: %w", w.res.PlainBytes+int64(len(w.buf)-n), io.ErrNoProgress)
 		}
 	}
 	w.res.PlainBytes += int64(len(w.buf) - n)

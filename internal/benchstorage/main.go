@@ -18,6 +18,7 @@ type settings struct {
 	variants bool
 	verify   bool
 	peers    bool
+	prepare  bool
 }
 
 func main() {
@@ -28,6 +29,7 @@ func main() {
 	flag.BoolVar(&s.variants, "variants", false, "also measure what was not chosen")
 	flag.BoolVar(&s.verify, "verify", false, "decode everything that is served and compare")
 	flag.BoolVar(&s.peers, "peers", true, "also compress with zstd and xz, which takes much longer than all the rest the first time")
+	flag.BoolVar(&s.prepare, "prepare", false, "only make the corpus")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -44,6 +46,9 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	}
 	if err := corpus(ctx, s.dir, sources); err != nil {
 		return err
+	}
+	if s.prepare {
+		return nil
 	}
 	t := table{out: out}
 	for i, g := range generations {

@@ -38,20 +38,37 @@ func variants(all bool) []variant {
 	if !all {
 		return list
 	}
+	const kib = 1 << 10
 	for _, v := range []variant{
-		{frame: 128 << 10}, {frame: 256 << 10}, {frame: 512 << 10}, {frame: 1 << 20},
-		{frame: 256 << 10, restore: -1}, {frame: 256 << 10, restore: 16 << 10}, {frame: 256 << 10, restore: 96 << 10}, {frame: 256 << 10, restore: 192 << 10},
-		{frame: 512 << 10, restore: -1}, {frame: 512 << 10, restore: 96 << 10}, {frame: 512 << 10, restore: 192 << 10},
-		{frame: 1 << 20, restore: 96 << 10}, {frame: 1 << 20, restore: 192 << 10}, {frame: 1 << 20, restore: 384 << 10},
-		{frame: 256 << 10, encoder: 2}, {frame: 512 << 10, profile: "fast2016-32k"}, {frame: 512 << 10, profile: "fast2016-64k"},
+		{frame: 128 * kib, restore: 16 * kib},
+		{frame: 256 * kib, restore: -1},
+		{frame: 256 * kib, restore: 16 * kib},
+		{frame: 256 * kib, restore: 48 * kib},
+		{frame: 256 * kib, restore: 128 * kib},
+		{frame: 256 * kib, restore: 16 * kib, encoder: 2},
+		{frame: 512 * kib, restore: 16 * kib},
+		{frame: 512 * kib, restore: 128 * kib},
+		{frame: 1024 * kib, restore: 16 * kib},
+		{frame: 512 * kib, restore: 16 * kib, profile: "fast2016-32k"},
 	} {
 		if v.profile == "" {
 			v.profile = chunk.DefaultProfile
 		}
-		v.label = fmt.Sprintf("%s, frames %d KiB, restore %d KiB, encoder %d", v.profile, v.frame>>10, v.restore>>10, v.encoder)
+		v.label = v.describe()
 		list = append(list, v)
 	}
 	return list
+}
+
+func (v variant) describe() string {
+	restore, encoder := "never stored again", "fastest"
+	if v.restore > 0 {
+		restore = fmt.Sprintf("again below %d KiB", v.restore>>10)
+	}
+	if v.encoder == 2 {
+		encoder = "default"
+	}
+	return fmt.Sprintf("%s, frames %d KiB, %s, encoder %s", v.profile, v.frame>>10, restore, encoder)
 }
 
 func (v variant) options() (chunkstore.Options, error) {
