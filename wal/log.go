@@ -237,9 +237,6 @@ func (l *Log) Seq() Seq {
 	return l.applied
 }
 
-// Store returns the id of the store that the log belongs to.
-func (l *Log) Store() StoreID { return l.store }
-
 // Staleness returns how long before now the state was known to be current.
 func (l *Log) Staleness(now time.Time) time.Duration {
 	l.mu.Lock()

@@ -13,7 +13,6 @@ type Mutants struct{}
 func (Mutants) noWriterCheck() bool       { return false }
 func (Mutants) noReaderCheck() bool       { return false }
 func (Mutants) lostOnExist() bool         { return false }
-func (Mutants) missConcludes() bool       { return false }
 func (Mutants) noSessions() bool          { return false }
 func (Mutants) noPrevCheck() bool         { return false }
 func (Mutants) noRevalidation() bool      { return false }

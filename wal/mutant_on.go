@@ -54,7 +54,6 @@ type Mutants struct {
 func (m Mutants) noWriterCheck() bool       { return m.NoWriterCheck }
 func (m Mutants) noReaderCheck() bool       { return m.NoReaderCheck }
 func (m Mutants) lostOnExist() bool         { return m.LostOnExist }
-func (m Mutants) missConcludes() bool       { return m.MissConcludes }
 func (m Mutants) noSessions() bool          { return m.NoSessions }
 func (m Mutants) noPrevCheck() bool         { return m.NoPrevCheck }
 func (m Mutants) noRevalidation() bool      { return m.NoRevalidation }

@@ -20,7 +20,8 @@ const (
 	// maxReplay is how far behind the snapshot a replica may be and still replay
 	// the log. Loading a snapshot is then the cheaper way.
 	maxReplay = 20_000
-	// catchUpAttempts is how often a catch-up is tried before its callers hear of it.
+	// catchUpAttempts is how often a catch-up is tried in vain before its callers
+	// hear of it. One that applied something was not in vain.
 	catchUpAttempts = 3
 )
 
@@ -60,16 +61,23 @@ func (l *Log) answerWaiters(waiters []*waiter, err error) {
 	}
 }
 
-// catchUpPatiently is catchUp, tried a few times.
+// catchUpPatiently is catchUp, tried a few times. On a slow line the wide windows of
+// a replica that is far behind may time out again and again; what was read before
+// counts, so it gets there as long as each attempt gets anywhere.
 func (l *Log) catchUpPatiently(ctx context.Context) error {
 	retry := newBackoff(l.env)
 	began := l.env.Now()
 	for attempt := 1; ; attempt++ {
+		before := l.seq
 		err := l.catchUp(ctx)
 		if err == nil {
 			l.m.catchUpOK.Inc()
 			l.m.catchUpSeconds.Update(l.env.Now().Sub(began).Seconds())
 			return nil
+		}
+		if l.seq > before {
+			attempt = 0
+			retry.reset()
 		}
 		if attempt == catchUpAttempts || ctx.Err() != nil || l.fatalErr() != nil {
 			l.m.catchUpFailed.Inc()

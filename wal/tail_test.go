@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,36 @@ func TestAReplicaFarBehindReadsAtFullWidth(t *testing.T) {
 	if got := calls["get_if"]; got > 2+slots/64 {
 		t.Errorf("ROOT was read %d times", got)
 	}
+}
+
+// TestASlowLineGetsThere lets every read that finds four others under way time out.
+func TestASlowLineGetsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := mkBucket(t)
+		l, st := mustOpen(t, bucket, wal.Options{})
+		for i := range 100 {
+			mustCommit(t, l, set("x", fmt.Sprint(i)))
+		}
+		_, behind := mustOpen(t, &narrow{Bucket: bucket}, wal.Options{})
+		if behind.Dump() != st.Dump() {
+			t.Errorf("state is %q, want %q", behind.Dump(), st.Dump())
+		}
+	})
+}
+
+type narrow struct {
+	blob.Bucket
+	under atomic.Int32
+}
+
+func (n *narrow) Get(ctx context.Context, key blob.Key) ([]byte, blob.Tag, error) {
+	defer n.under.Add(-1)
+	if n.under.Add(1) > 4 {
+		<-ctx.Done()
+		return nil, "", ctx.Err()
+	}
+	time.Sleep(time.Second)
+	return n.Bucket.Get(ctx, key)
 }
 
 func TestCatchUpsAreShared(t *testing.T) {
