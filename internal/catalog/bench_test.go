@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/celler/celler/blob/chunk"
@@ -129,4 +130,26 @@ func BenchmarkLookupChunks(b *testing.B) {
 		}
 		i = (i + 100) % len(ids)
 	}
+}
+
+// BenchmarkPublishShared publishes 500 tiny paths at once whose chunks share a
+// pack, as a push of many small paths does.
+func BenchmarkPublishShared(b *testing.B) {
+	n := mkNode(b, mkBucket(b))
+	n.mustCreate("ci")
+	const paths = 500
+	round := uint64(0)
+	for b.Loop() {
+		round++
+		pack := mkPack(1, round, paths)
+		var wg sync.WaitGroup
+		for i := range uint32(paths) {
+			pub := mkPublication(b, "ci", fmt.Sprintf("x%d-%d", round, i), pack)
+			pub.Recipe.Runs = []chunk.Run{{Pack: pack.Layout.ID, First: i, Count: 1}}
+			wg.Go(func() { n.mustPublish(pub) })
+		}
+		wg.Wait()
+	}
+	b.ReportMetric(float64(b.N*paths)/b.Elapsed().Seconds(), "paths/s")
+	b.ReportMetric(float64(n.Seq())/float64(b.N), "slots/round")
 }

@@ -70,6 +70,7 @@ type Catalog struct {
 	metrics *metricSet
 	keys    keyring
 	sigs    sigMemo
+	carried carriers
 }
 
 // New returns a Catalog that commits to log and reads from db, which must be the

@@ -392,6 +392,40 @@ func TestHitsAreLocal(t *testing.T) {
 	}
 }
 
+// TestSharedPackIsWrittenOnce publishes many paths that bring the same pack along.
+func TestSharedPackIsWrittenOnce(t *testing.T) {
+	n := mkNode(t, mkBucket(t))
+	n.mustCreate("ci")
+	const paths = 50
+	pack := mkPack(1, 1, paths)
+	before := n.Seq()
+	var wg sync.WaitGroup
+	for i := range uint32(paths) {
+		pub := mkPublication(t, "ci", fmt.Sprint("x", i), pack)
+		pub.Recipe.Runs = []chunk.Run{{Pack: pack.Layout.ID, First: i, Count: 1}}
+		wg.Go(func() { n.mustPublish(pub) })
+	}
+	wg.Wait()
+	written := map[string]int{}
+	for s, err := range wal.ReadSegments(t.Context(), n.bucket, before+1, n.Seq()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range s.Entries {
+			if e.Kind == wal.Set {
+				written[keyspace.Kind(e.Key)]++
+			}
+		}
+	}
+	if written["pack"] != 1 || written["chunk"] != paths || written["path"] != paths {
+		t.Errorf("rows written: %v; want the pack once, each chunk once, each path once", written)
+	}
+	if len(n.carried.n) != 0 {
+		t.Errorf("%d packs are still carried", len(n.carried.n))
+	}
+	n.wantSound()
+}
+
 func TestLargePublicationIsCut(t *testing.T) {
 	n := mkNode(t, mkBucket(t))
 	ctx := t.Context()

@@ -43,6 +43,6 @@
 // # Concurrency
 //
 // A Catalog may be used by many goroutines. Build functions run on the log's
-// sequencer, one at a time. It has two locks, of the keyring and of the signature
-// memo; neither is held while the other is taken, nor during I/O.
+// sequencer, one at a time. The locks of the keyring, the signature memo and the
+// carriers of packs are never held together, nor during I/O.
 package catalog

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index/keyspace"
@@ -73,6 +74,38 @@ func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error 
 		}
 	}
 	return nil
+}
+
+// knows reports whether the index has a row for the pack.
+func (c *Catalog) knows(id chunk.PackID) (bool, error) {
+	return c.db.Lookup(keyspace.AppendPackKey(nil, id), func([]byte) error { return nil })
+}
+
+// carriers counts the publications under way that bring a pack along. A batch is
+// cut by what its operations say they cost, and only the first of those that share
+// a pack will have entries for it.
+type carriers struct {
+	mu sync.Mutex
+	n  map[chunk.PackID]int // guarded by mu
+}
+
+// enter reports whether nobody else carries the pack. The caller leaves it.
+func (c *carriers) enter(id chunk.PackID) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = make(map[chunk.PackID]int)
+	}
+	c.n[id]++
+	return c.n[id] == 1
+}
+
+func (c *carriers) leave(id chunk.PackID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[id]--; c.n[id] == 0 {
+		delete(c.n, id)
+	}
 }
 
 func checkPack(p *chunk.NewPack) error {
@@ -165,7 +198,7 @@ func (b *packBuilder) state(id chunk.PackID) (packState, error) {
 }
 
 // add makes the pack of a piece known, if it is not, and those of the chunks of
-// the piece of which no copy is known yet.
+// the piece of which no copy is known yet. Pieces come in order.
 func (b *packBuilder) add(p packPiece) error {
 	id := p.pack.Layout.ID
 	s, err := b.state(id)
@@ -184,6 +217,10 @@ func (b *packBuilder) add(p packPiece) error {
 		b.entries = append(b.entries, set(keyspace.AppendPackKey(nil, id), keyspace.AppendPack(nil, &p.pack.Layout)))
 		s.known = true
 		b.packs[id] = s
+	} else if p.from == 0 {
+		// The row came together with the chunks of this piece. Many pushes share a
+		// pack and each brings it along: only the first has work to do.
+		return nil
 	}
 	for i := p.from; i < p.to; i++ {
 		key := keyspace.AppendChunkKey(make([]byte, 0, 33), p.pack.IDs[i])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index/keyspace"
@@ -34,7 +35,15 @@ func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
 	if err := u.prepare(ctx); err != nil {
 		return 0, c.countRefusal(err)
 	}
-	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", Cost: u.cost(), Build: u.build})
+	cost := 512 + 64*len(u.Path.References) + len(u.recipe[0])
+	for i := range u.Packs {
+		id := u.Packs[i].Layout.ID
+		if c.carried.enter(id) {
+			cost += packPiece{pack: &u.Packs[i], to: len(u.Packs[i].IDs)}.cost()
+		}
+		defer c.carried.leave(id)
+	}
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", Cost: cost, Build: u.build})
 	if err != nil {
 		return 0, c.countRefusal(err)
 	}
@@ -92,6 +101,15 @@ func (u *publishing) prepare(ctx context.Context) (err error) {
 		}
 		u.sigKey = t.keyID
 	}
+	u.Packs = slices.Clone(u.Packs) // it is the caller's
+	u.Packs = slices.DeleteFunc(u.Packs, func(p chunk.NewPack) bool {
+		known, lookupErr := c.knows(p.Layout.ID)
+		err = errors.Join(err, lookupErr)
+		return known
+	})
+	if err != nil {
+		return err
+	}
 	if ops := cutPacks(u.Packs); len(ops) > 1 {
 		if err := c.CommitPacks(ctx, u.Packs); err != nil {
 			return err
@@ -115,14 +133,6 @@ func (u *publishing) prepare(ctx context.Context) (err error) {
 
 func (u *publishing) recipeKey(part int) []byte {
 	return keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: u.Path.NarHash, Tag: u.tag, Part: part})
-}
-
-func (u *publishing) cost() int {
-	n := 512 + 64*len(u.Path.References) + len(u.recipe[0])
-	for i := range u.Packs {
-		n += packPiece{pack: &u.Packs[i], to: len(u.Packs[i].IDs)}.cost()
-	}
-	return n
 }
 
 // build is the operation that makes the path appear.
