@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/internal/auth"
@@ -46,7 +47,9 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 	if o.TracerProvider == nil {
 		return s
 	}
-	return otelhttp.NewHandler(s, "http", otelhttp.WithTracerProvider(o.TracerProvider))
+	return otelhttp.NewHandler(s, "http",
+		otelhttp.WithTracerProvider(o.TracerProvider),
+		otelhttp.WithPropagators(propagation.TraceContext{})) // spans join the caller's trace
 }
 
 // handler answers one request or says why not.

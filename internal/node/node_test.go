@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -352,5 +354,58 @@ func TestDrain(t *testing.T) {
 	_ = write.Close()
 	if got := <-status; got != http.StatusOK {
 		t.Errorf("got %d, want 200", got)
+	}
+}
+
+// A bucket that overwrites where it should refuse must not be used.
+func TestBrokenBucketIsRefused(t *testing.T) {
+	objects := map[string][]byte{}
+	var mu sync.Mutex
+	careless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		switch r.Method {
+		case http.MethodPut: // whatever If-None-Match says
+			objects[r.URL.Path] = body
+			w.Header().Set("ETag", `"tag"`)
+		case http.MethodGet, http.MethodHead:
+			body, ok := objects[r.URL.Path]
+			if !ok {
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, "<Error><Code>NoSuchKey</Code></Error>")
+				return
+			}
+			w.Header().Set("ETag", `"tag"`)
+			_, _ = w.Write(body)
+		default:
+			delete(objects, r.URL.Path)
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	defer careless.Close()
+
+	cfg := mkConfig(t)
+	cfg.Default = false
+	cfg.S3 = config.S3Credentials{AccessKeyID: "k", SecretAccessKey: "s"}
+	cfg.LogBucket = "s3://b?region=us-east-1&endpoint=" + careless.URL
+	cfg.DataBucket = cfg.LogBucket
+	_, err := node.Open(t.Context(), cfg, node.Options{})
+	broken, ok := errors.AsType[*node.BrokenPromiseError](err)
+	if !ok {
+		t.Fatalf("got %v, want a BrokenPromiseError", err)
+	}
+	if !strings.Contains(broken.Error(), "create") || len(broken.Hints()) < 2 {
+		t.Errorf("got %q with hints %q", broken, broken.Hints())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for key := range objects {
+		if !strings.Contains(key, "/probe/") {
+			t.Errorf("the node wrote %s nevertheless", key)
+		}
 	}
 }

@@ -84,6 +84,7 @@ func (n *Node) serve() {
 		Logger:              n.o.Logger,
 		Metrics:             set,
 		MetricsHandler:      telemetry.MetricsHandler(set),
+		TracerProvider:      n.o.Tracing.Provider(),
 		Health:              n.health,
 		Now:                 n.o.Now,
 		AllowedHosts:        n.cfg.AllowedHosts,
@@ -92,7 +93,7 @@ func (n *Node) serve() {
 		MaxUploadInfoBytes:  int(n.cfg.MaxNarInfoSize),
 	})
 	n.server = &http.Server{
-		Handler:           n.o.Tracing.Handler(handler),
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

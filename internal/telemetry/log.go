@@ -31,10 +31,22 @@ func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 type traceHandler struct{ slog.Handler }
 
 func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
-	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-		r.AddAttrs(slog.String("trace_id", span.TraceID().String()))
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() && !has(r, traceKey) {
+		r.AddAttrs(slog.String(traceKey, span.TraceID().String()))
 	}
 	return h.Handler.Handle(ctx, r)
+}
+
+// traceKey is the attribute under which the trace stands.
+const traceKey = "trace_id"
+
+func has(r slog.Record, key string) bool {
+	found := false
+	r.Attrs(func(a slog.Attr) bool {
+		found = a.Key == key
+		return !found
+	})
+	return found
 }
 
 func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -66,26 +66,49 @@ func TestTracing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := tr.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		log.With(slog.Int("a", 1)).InfoContext(r.Context(), "inside")
-		tr.Record(r.Context(), "blob.get", time.Now(), time.Second, errors.New("lost"))
-	}))
-	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
+	ctx, request := tr.Provider().Tracer("test").Start(t.Context(), "request")
+	log.With(slog.Int("a", 1)).InfoContext(ctx, "inside")
+	log.InfoContext(ctx, "said already", "trace_id", "mine")
+	tr.Record(ctx, "blob.get", time.Now(), time.Second, errors.New("lost"))
+	request.End()
 	if err := tr.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(kept.seen) != 2 {
 		t.Fatalf("got %d spans, want the request and the call of the bucket", len(kept.seen))
 	}
-	call, request := kept.seen[0], kept.seen[1]
-	if call.Name != "blob.get" || call.Parent.SpanID() != request.SpanContext.SpanID() || call.Status.Description != "lost" {
+	call := kept.seen[0]
+	if call.Name != "blob.get" || call.Parent.SpanID() != request.SpanContext().SpanID() || call.Status.Description != "lost" {
 		t.Errorf("the call of the bucket is %q under %v: %v", call.Name, call.Parent.SpanID(), call.Status)
 	}
 	if got := call.EndTime.Sub(call.StartTime); got != time.Second {
 		t.Errorf("the call of the bucket took %v, want 1s", got)
 	}
-	if want := "trace_id=" + request.SpanContext.TraceID().String(); !strings.Contains(out.String(), want) {
-		t.Errorf("no %s in the log line %q", want, out.String())
+	if want := "trace_id=" + request.SpanContext().TraceID().String(); strings.Count(out.String(), want) != 1 || !strings.Contains(out.String(), "trace_id=mine\n") {
+		t.Errorf("want %s in the first line and not in the second: %q", want, out.String())
+	}
+}
+
+// What OTEL_EXPORTER_OTLP_ENDPOINT names receives the spans.
+func TestExport(t *testing.T) {
+	paths := make(chan string, 10)
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths <- r.Method + " " + r.URL.Path
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	tr, err := NewTracing(t.Context(), collector.URL, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.Record(t.Context(), "blob.get", time.Now(), time.Second, nil)
+	if err := tr.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	collector.Close()
+	close(paths)
+	if got := <-paths; got != "POST /v1/traces" {
+		t.Errorf("the collector was asked %q, want POST /v1/traces", got)
 	}
 }
 
@@ -94,7 +117,7 @@ func TestNoTracing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tr.Enabled() {
+	if tr.Enabled() || tr.Provider() != nil {
 		t.Error("traces are exported to nowhere")
 	}
 	tr.Record(t.Context(), "x", time.Now(), 0, nil)

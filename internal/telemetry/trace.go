@@ -3,14 +3,11 @@ package telemetry
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -60,15 +57,13 @@ func newTracing(p trace.TracerProvider, shut func(context.Context) error) *Traci
 // Enabled says whether anybody will see a span.
 func (t *Tracing) Enabled() bool { return t.close != nil }
 
-// Handler makes one span a request, under the caller's if it sent one.
-func (t *Tracing) Handler(h http.Handler) http.Handler {
+// Provider is what makes the spans, for packages that make their own; nil if nobody
+// will see them.
+func (t *Tracing) Provider() trace.TracerProvider {
 	if !t.Enabled() {
-		return h
+		return nil
 	}
-	return otelhttp.NewHandler(h, "http",
-		otelhttp.WithTracerProvider(t.provider),
-		otelhttp.WithPropagators(propagation.TraceContext{}),
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }))
+	return t.provider
 }
 
 // Record makes a span of something that has just ended.
