@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/celler/celler/httpapi/wire"
@@ -65,6 +66,7 @@ var (
 	errInternal     = &refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal}
 	errStalled      = &refusal{status: http.StatusRequestTimeout, name: wire.ErrorTimeout, message: "The request body stopped arriving."}
 	errClientGone   = &refusal{status: statusClientGone, message: "the client went away", empty: true}
+	errFull         = &refusal{status: http.StatusInsufficientStorage, name: wire.ErrorUnavailable, message: "The server's storage is full.", retryAfter: retryLater}
 	errNoSigningKey = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
 )
 
@@ -85,6 +87,14 @@ func wrongHash(got, want nix.Hash, size int64) *refusal {
 
 // malformed reports a body that is no NAR.
 func malformed(err error) *refusal { return requestError("Malformed NAR: %v", err) }
+
+// notStored reports that the chunk store could not put a NAR away.
+func notStored(err error) *refusal {
+	if e := translate(err); e.status != http.StatusInternalServerError {
+		return e
+	}
+	return unavailable("the NAR could not be stored, and the server's log says why", err)
+}
 
 // extractorError is an error of the layer before the handler, which stock servers
 // answer as text.
@@ -127,6 +137,7 @@ func translations() []translation {
 	return []translation{
 		{context.Canceled, retry("this node stopped what it was doing for this request")},
 		{os.ErrDeadlineExceeded, says(errStalled)},
+		{syscall.ENOSPC, says(errFull)},
 		{context.DeadlineExceeded, retry("the bucket did not answer in time")},
 		{catalog.ErrNoCache, says(errNoSuchCache)},
 		{catalog.ErrCacheExists, says(errCacheExists)},

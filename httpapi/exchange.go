@@ -306,10 +306,13 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	}
 	n, err := b.src.Read(p)
 	b.read += int64(n)
-	if err != nil && !b.done {
+	if err != nil {
 		b.done = true
+	}
+	if errors.Is(err, io.EOF) {
 		// The server now watches the connection for the peer's going away; a
-		// deadline left in place would look like that.
+		// deadline left in place would look like that. After any other error it
+		// stays, or the server would wait for the rest of the body without one.
 		_ = b.x.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err

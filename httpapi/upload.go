@@ -114,8 +114,10 @@ func (x *exchange) receive(up *upload) (chunkstore.Result, bool, error) {
 	switch {
 	case body.failed() != nil:
 		return chunkstore.Result{}, false, body.failed() // says it better than what Write made of it
-	case err != nil:
+	case err != nil && ctx.Err() != nil:
 		return chunkstore.Result{}, false, err
+	case err != nil:
+		return chunkstore.Result{}, false, notStored(err)
 	case !body.judged():
 		return chunkstore.Result{}, false, fmt.Errorf("store NAR %x: the store stopped after %d of %d bytes", up.narHash, body.read, up.size)
 	case stored.Recipe.Size != up.size || stored.Recipe.NarHash != up.narHash:

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +204,18 @@ func TestUploadStall(t *testing.T) {
 	}
 	waitIdle(t, n)
 	n.absent("c", p.Info.StorePath.HashPart())
+	// The same with a Content-Length, over a bare connection: there is an answer, and then the end.
+	conn, err := net.Dial("tcp", n.srv.Listener.Addr().String())
+	must(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "PUT /_api/v1/upload-path HTTP/1.1\r\nHost: h\r\nAuthorization: bearer %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s",
+		n.root(), wire.HeaderAtticNarInfo, jsonText(infoOf("c", p)), len(p.NAR), p.NAR[:50_000])
+	must(t, err)
+	must(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") || !strings.Contains(string(answer), "Connection: close") {
+		t.Errorf("answer %q, then %v", answer, err)
+	}
 	// A slow one that moves now and then is not.
 	n2 := mkNode(t, n.bucket, func(o *nodeOptions) { o.http.StallTimeout = time.Second })
 	n2.upload(n2.root(), infoOf("c", p), p.NAR).want(t, 200, "")
@@ -278,12 +292,12 @@ func TestConcurrentPushes(t *testing.T) {
 // fullBucket takes no packs any more.
 type fullBucket struct {
 	blob.Bucket
-	full bool
+	full error
 }
 
 func (b *fullBucket) Put(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
-	if b.full {
-		return "", fmt.Errorf("put %s: no space left", key)
+	if b.full != nil {
+		return "", fmt.Errorf("put %s: %w", key, b.full)
 	}
 	return b.Bucket.Put(ctx, key, body)
 }
@@ -292,17 +306,26 @@ func TestBucketFull(t *testing.T) {
 	b := &fullBucket{Bucket: memblob.New()}
 	n := mkNode(t, b)
 	n.mkCache("c", true)
-	b.full = true
 	p := mkPath(t, "p", 1, 1000)
-	r := n.upload(n.root(), infoOf("c", p), p.NAR).want(t, 500, wire.ErrorInternal)
-	if strings.Contains(string(r.body), "space") {
-		t.Errorf("the answer tells strangers about the bucket: %s", r.body)
+	for _, c := range []struct {
+		err    error
+		status int
+		says   string
+	}{
+		{syscall.ENOSPC, 507, "full"},
+		{errors.New("secret: quota of account 17 exceeded"), 503, "could not be stored"},
+	} {
+		b.full = c.err
+		r := n.upload(n.root(), infoOf("c", p), p.NAR).want(t, c.status, wire.ErrorUnavailable)
+		if strings.Contains(string(r.body), "secret") || !strings.Contains(string(r.body), c.says) || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: answered with %s", c.err, r.body)
+		}
+		if !strings.Contains(n.logs.String(), c.err.Error()) {
+			t.Errorf("%v: the log does not say why", c.err)
+		}
+		n.absent("c", p.Info.StorePath.HashPart())
 	}
-	if !strings.Contains(n.logs.String(), "no space left") {
-		t.Error("the log does not say why")
-	}
-	n.absent("c", p.Info.StorePath.HashPart())
-	b.full = false
+	b.full = nil
 	n.push("c", p)
 }
 

@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/celler/celler/nix"
 )
@@ -29,7 +31,7 @@ var errTooMany = errors.New("the list is too long")
 // name as soon as it is known, which for every known client is before the list; its
 // error is returned as it is.
 func DecodeMissingPaths(body io.Reader, limit int, onCache func(name string) error) (string, []nix.HashPart, error) {
-	d := missingDecoder{dec: json.NewDecoder(body), limit: limit, onCache: onCache}
+	d := missingDecoder{body: body, dec: json.NewDecoder(body), limit: limit, onCache: onCache}
 	if err := d.object(); err != nil {
 		return "", nil, err
 	}
@@ -43,6 +45,7 @@ func DecodeMissingPaths(body io.Reader, limit int, onCache func(name string) err
 }
 
 type missingDecoder struct {
+	body      io.Reader
 	dec       *json.Decoder
 	limit     int
 	onCache   func(string) error
@@ -97,28 +100,86 @@ func (d *missingDecoder) object() error {
 	}
 }
 
+// list reads the hash parts. A json.Decoder would make five pieces of garbage of each,
+// hundreds of MB for a large closure, so this scans for itself and then sets a new
+// Decoder on what follows.
 func (d *missingDecoder) list() error {
 	const field = "store_path_hashes"
 	d.hashParts = nil
 	if err := d.open(field, '[', "an array"); err != nil {
 		return err
 	}
-	var text string
-	for d.dec.More() {
+	r := bufio.NewReaderSize(io.MultiReader(d.dec.Buffered(), d.body), listBuffer)
+	for first := true; ; first = false {
+		c, err := skipSpace(r)
+		switch {
+		case err != nil:
+			return streamError(field, err)
+		case c == ']':
+			d.body = r
+			d.dec = json.NewDecoder(io.MultiReader(strings.NewReader(`{"":0`), r))
+			for range 3 { // the brace, the key and the value that stand for what was read
+				if _, err := d.dec.Token(); err != nil {
+					return streamError("", err)
+				}
+			}
+			return nil
+		case !first && c != ',':
+			return &SyntaxError{Err: fmt.Errorf("%s: expected a comma or a bracket, found %q", field, c)}
+		case !first:
+			if c, err = skipSpace(r); err != nil {
+				return streamError(field, err)
+			}
+		}
 		if len(d.hashParts) == d.limit {
 			return &ShapeError{Field: field, Err: fmt.Errorf("%w: expected at most %d hashes", errTooMany, d.limit)}
 		}
-		if err := d.dec.Decode(&text); err != nil {
-			return streamError(field, err)
-		}
-		hashPart, err := nix.ParseHashPart(text)
+		hashPart, err := readHashPart(r, c)
 		if err != nil {
-			return &ShapeError{Field: field, Err: err}
+			return streamError(field, err)
 		}
 		d.hashParts = append(d.hashParts, hashPart)
 	}
-	_, err := d.dec.Token()
-	return streamError(field, err)
+}
+
+// listBuffer is large enough that reading costs nothing beside parsing.
+const listBuffer = 32 << 10
+
+// readHashPart reads the rest of a string that begins with c.
+func readHashPart(r *bufio.Reader, c byte) (nix.HashPart, error) {
+	const field = "store_path_hashes"
+	switch {
+	case c == '"':
+	case c == '{', c == '[', c == '-', '0' <= c && c <= '9', c == 't', c == 'f', c == 'n':
+		return nix.HashPart{}, &ShapeError{Field: field, Err: errors.New("expected strings")}
+	default:
+		return nix.HashPart{}, &SyntaxError{Err: fmt.Errorf("%s: expected a string, found %q", field, c)}
+	}
+	text, err := r.ReadSlice('"')
+	if errors.Is(err, bufio.ErrBufferFull) || err == nil && len(text) != hashPartChars+1 {
+		return nix.HashPart{}, &ShapeError{Field: field, Err: fmt.Errorf("expected strings of %d characters, without escapes", hashPartChars)}
+	}
+	if err != nil {
+		return nix.HashPart{}, err
+	}
+	hashPart, err := nix.ParseHashPart(string(text[:hashPartChars]))
+	if err != nil {
+		return nix.HashPart{}, &ShapeError{Field: field, Err: err}
+	}
+	return hashPart, nil
+}
+
+// hashPartChars is the length of a hash part in text.
+const hashPartChars = 32
+
+// skipSpace returns the first byte that is no white space.
+func skipSpace(r *bufio.Reader) (byte, error) {
+	for {
+		c, err := r.ReadByte()
+		if err != nil || c != ' ' && c != '\n' && c != '\r' && c != '\t' {
+			return c, err
+		}
+	}
 }
 
 func (d *missingDecoder) open(field string, want json.Delim, what string) error {

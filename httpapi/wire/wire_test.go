@@ -139,6 +139,7 @@ func TestDecodeMissingPaths(t *testing.T) {
 	f(`{"store_path_hashes":["`+part1+`"],"cache":"c"}`, 2, "c", 1)
 	f(`{"x":{"y":[1]},"cache":"c","store_path_hashes":[],"z":null}`, 2, "c", 0)
 	f(` { "cache" : "c" , "store_path_hashes" : [ ] } `, 0, "c", 0)
+	f(` { "cache" : "c" , "store_path_hashes" : [ "`+part1+`" , "`+part2+`" ] , "x" : [ ] } `, 2, "c", 2)
 
 	bad := func(body string, limit int, shape bool) {
 		t.Helper()
@@ -165,6 +166,13 @@ func TestDecodeMissingPaths(t *testing.T) {
 	bad(`{"cache":"c","store_path_hashes":[]}}`, 1, false)
 	bad(`{"cache":"c","store_path_hashes":[]}{}`, 1, false)
 	bad(`{"cache":"c" "x"}`, 1, false)
+	bad(`{"cache":"c","store_path_hashes":[,]}`, 1, false)
+	bad(`{"cache":"c","store_path_hashes":["`+part1+`",]}`, 9, false)
+	bad(`{"cache":"c","store_path_hashes":["`+part1+`" "`+part1+`"]}`, 9, false)
+	bad(`{"cache":"c","store_path_hashes":["`+strings.Repeat("0", 100_000)+`"]}`, 9, true)
+	bad(`{"cache":"c","store_path_hashes":[x]}`, 9, false)
+	bad(`{"cache":"c","store_path_hashes":[null]}`, 9, true)
+	bad(`{"cache":"c","store_path_hashes":[] "x":1}`, 9, false)
 
 	stop := errors.New("stop")
 	_, _, err := DecodeMissingPaths(strings.NewReader(`{"cache":"c","store_path_hashes":["x`), 1, func(string) error { return stop })
