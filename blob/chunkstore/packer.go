@@ -25,9 +25,10 @@ type packer struct {
 	s     *Store
 	slots chan []byte // memory for packs; a pack takes one and its upload gives it back
 
-	mu      sync.Mutex // guards the fields below, and those of packs marked so
-	open    *openPack  // nil if no pack gathers
-	uploads int        // under way
+	mu      sync.Mutex    // guards the fields below, and those of packs marked so
+	open    *openPack     // nil if no pack gathers
+	opened  chan struct{} // closed, and replaced, when open is set
+	uploads int           // under way
 	pending map[chunk.ID]place
 	recent  []*openPack // uploaded partial packs, oldest first; see keepRecent
 	chunks  int         // in recent
@@ -51,7 +52,7 @@ type openPack struct {
 }
 
 func newPacker(s *Store, slots int) *packer {
-	p := &packer{s: s, slots: make(chan []byte, slots), pending: make(map[chunk.ID]place)}
+	p := &packer{s: s, slots: make(chan []byte, slots), pending: make(map[chunk.ID]place), opened: make(chan struct{})}
 	for range slots {
 		p.slots <- nil
 	}
@@ -88,10 +89,14 @@ func (p *packer) add(ctx context.Context, frames []*frame) error {
 // begin opens a pack, unless somebody else has while it waited for memory. It
 // gives up the lock for that time.
 func (p *packer) begin(ctx context.Context) error {
+	opened := p.opened
 	p.mu.Unlock()
 	var buf []byte
 	select {
 	case buf = <-p.slots:
+	case <-opened:
+		p.mu.Lock()
+		return nil
 	case <-ctx.Done():
 		p.mu.Lock()
 		return ctx.Err()
@@ -102,6 +107,8 @@ func (p *packer) begin(ctx context.Context) error {
 		return nil
 	}
 	p.open = &openPack{builder: pack.NewBuilder(buf), done: make(chan struct{})}
+	close(p.opened)
+	p.opened = make(chan struct{})
 	return nil
 }
 
