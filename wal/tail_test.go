@@ -241,3 +241,25 @@ func TestOnApplySeesEverySegment(t *testing.T) {
 		t.Errorf("saw %v", seen)
 	}
 }
+
+// TestACallerThatLeavesWhileTheBatchIsBuiltLeavesNothing is about the moment between
+// building and sending: the caller is told that nothing happened, so nothing may.
+func TestACallerThatLeavesWhileTheBatchIsBuiltLeavesNothing(t *testing.T) {
+	l, st := mustOpen(t, mkBucket(t), wal.Options{})
+	mustCommit(t, l, set("x", "1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	op := set("x", "2")
+	build := op.Build
+	op.Build = func(v wal.View) ([]wal.Entry, error) {
+		cancel()
+		<-left
+		return build(v)
+	}
+	_, err := l.Commit(ctx, op)
+	wantErr(t, err, wal.ErrConflict)
+	wantErr(t, err, context.Canceled)
+	close(left)
+	mustCommit(t, l, waltest.Append("x", "3"))
+	wantDump(t, st, "x=1 3\n")
+}
