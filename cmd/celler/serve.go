@@ -98,7 +98,7 @@ Next:
 
   echo '%s' | celler login local %s --token-stdin
   celler cache create main
-  celler push main "$(readlink -f "$(command -v nix)")"
+  celler push main ./result
 `, cfg.LogBucket, url, token, token, url)
 	return nil
 }

@@ -191,6 +191,13 @@ func (n *Node) openFormat(ctx context.Context) (err error) {
 // openLog brings the index up to date with the log. The index lives under the store's
 // id, so that a server given another bucket does not wipe the one it had.
 func (n *Node) openLog(ctx context.Context) (err error) {
+	if n.cfg.LogBucket == "mem:" {
+		// The bucket will be gone with the process, so nothing can be kept for the next one.
+		if n.cfg.CacheDir, err = os.MkdirTemp("", "celler-"); err != nil {
+			return fmt.Errorf("make a directory for the index: %w", err)
+		}
+		n.onClose("temporary directory", func() error { return os.RemoveAll(n.cfg.CacheDir) })
+	}
 	dir := filepath.Join(n.cfg.CacheDir, n.format.Store.String(), "index")
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return &index.DiskError{Dir: dir, Err: err}
@@ -241,7 +248,7 @@ func (n *Node) openAuth(ctx context.Context) error {
 	return nil
 }
 
-// Key of the metric that says which program this is.
+// buildInfo names the metric that says which program this is.
 func buildInfo(version string) string {
 	return fmt.Sprintf("celler_build_info{version=%q}", version)
 }

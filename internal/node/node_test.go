@@ -167,6 +167,45 @@ func TestTwoBuckets(t *testing.T) {
 	}
 }
 
+// What is only tried out leaves nothing behind.
+func TestMemoryBucket(t *testing.T) {
+	cfg := mkConfig(t)
+	cfg.Default = false
+	cfg.LogBucket, cfg.DataBucket = "mem:", "mem:"
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	n := mustRun(t, cfg, node.Options{})
+	if code, body := n.do(t, http.MethodGet, "/readyz", "", ""); code != http.StatusOK {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+	n.end(t)
+	left, err := os.ReadDir(tmp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+	if _, err := os.Stat(cfg.CacheDir); err == nil {
+		t.Errorf("%s was made", cfg.CacheDir)
+	}
+}
+
+// Verbs that only look do not make a directory of a mistyped name.
+func TestLookingMakesNoBucket(t *testing.T) {
+	cfg := mkConfig(t)
+	cfg.LogBucket = filepath.Join(t.TempDir(), "typo")
+	for range node.ReadLog(t.Context(), cfg.Buckets, 0, 0) {
+	}
+	_, errProbe := node.Probe(t.Context(), cfg.LogBucket, cfg.Buckets, node.ProbeOptions{})
+	_, errMint := node.MintToken(t.Context(), cfg, node.TokenRequest{}, time.Now)
+	for _, err := range []error{errProbe, errMint} {
+		if missing, ok := errors.AsType[*node.NotFoundedError](err); !ok || !missing.NoPlace {
+			t.Errorf("got %v, want a NotFoundedError", err)
+		}
+	}
+	if _, err := os.Stat(cfg.LogBucket); err == nil {
+		t.Error("the directory was made")
+	}
+}
+
 func TestMissingBucketIsNotMade(t *testing.T) {
 	cfg := mkConfig(t)
 	cfg.Default = false
