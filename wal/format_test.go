@@ -292,6 +292,38 @@ func TestSwapIsExactlyOnce(t *testing.T) {
 	}
 }
 
+// late is a bucket whose first swap is performed just before the second.
+type late struct {
+	blob.Bucket
+	first func()
+	swaps int
+}
+
+func (b *late) Swap(ctx context.Context, key blob.Key, old blob.Tag, body []byte) (blob.Tag, error) {
+	if b.swaps++; b.swaps == 1 {
+		b.first = func() { _, _ = b.Bucket.Swap(ctx, key, old, body) }
+		return "", errDenied
+	}
+	if b.swaps == 2 {
+		b.first()
+	}
+	return b.Bucket.Swap(ctx, key, old, body)
+}
+
+func TestASwapThatArrivesLateIsNotASecondOne(t *testing.T) {
+	bucket := mkBucket(t)
+	root, err := wal.RootChange{Env: newClock().env(1)}.Swap(t.Context(), &late{Bucket: bucket}, func(r *wal.Root) error {
+		r.CompactEpoch++
+		return nil
+	})
+	if err != nil || root.CompactEpoch != 1 || root.Rev != 2 {
+		t.Errorf("root is %+v, %v; want one change", root, err)
+	}
+	if now, err := wal.ReadRoot(t.Context(), bucket); err != nil || now.Rev != 2 || now.Nonce != root.Nonce {
+		t.Errorf("root is %+v, %v; want what Swap returned", now, err)
+	}
+}
+
 func TestSwapsByManyAllCount(t *testing.T) {
 	bucket := mkBucket(t)
 	var wg sync.WaitGroup
