@@ -14,8 +14,7 @@ const (
 	// or plain bytes of stretches. It is the size of the largest GET.
 	batchBytes = 4 << 20
 
-	// leastBatch is a batch when memory is scarce, and the first one, whose bytes
-	// somebody is waiting for.
+	// leastBatch is the first batch, whose bytes somebody is waiting for.
 	leastBatch = 512 << 10
 
 	// firstAhead is how far a pipeline reads ahead at first; it grows with what
@@ -92,6 +91,9 @@ func (p *pipeline) next() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.piece.view != nil {
+		p.s.m.passed.AddInt64(int64(len(data)))
+	}
 	b.units[b.next-1] = nil
 	p.eaten += int64(len(data))
 	return data, nil
@@ -118,7 +120,10 @@ func (p *pipeline) fill() error {
 			return nil
 		}
 		most := int64(batchBytes)
-		if p.eaten == 0 && first || p.s.readers.scarce() {
+		switch {
+		case p.s.readers.scarce():
+			most = 1 // the next unit and no more
+		case p.eaten == 0 && first:
 			most = leastBatch
 		}
 		if !first && !p.s.readers.ahead(0) {
@@ -131,10 +136,14 @@ func (p *pipeline) fill() error {
 			return nil
 		}
 		if first {
-			var err error
-			if b.cost, err = p.s.readers.need(p.ctx, b.cost); err != nil {
+			cost, err := p.s.readers.need(p.ctx, b.cost)
+			if err != nil {
 				return fmt.Errorf("wait for memory: %w", err)
 			}
+			if cost == 0 {
+				p.s.m.overcommits.Inc()
+			}
+			b.cost = cost
 		} else if !p.s.readers.ahead(b.cost) {
 			p.cur = was
 			return nil
@@ -172,7 +181,7 @@ func (p *pipeline) batch(most int64) *batch {
 		if u.piece.view == nil {
 			cost += 2 * int64(u.piece.plain)
 		}
-		if len(b.units) > 0 && b.cost+weight+cost > 3*most {
+		if len(b.units) > 0 && b.cost+weight+cost > 3*max(most, leastBatch) {
 			p.cur = was
 			break
 		}

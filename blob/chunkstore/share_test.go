@@ -158,7 +158,7 @@ func TestReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		s := mkStore(t, mem, d, chunkstore.Options{Profile: mustProfile(t, "fast2016-64k")})
-		nar := text(3, 60<<20)
+		nar := noise(32 << 20)
 		res := mustWrite(t, s, d, nar)
 		s.Close()
 		far := blobtest.NewFaulty(mem, blobtest.FaultyOptions{Decide: blobtest.Seeded(1, 1, blobtest.Slow), Delay: 50 * time.Millisecond})
@@ -182,12 +182,12 @@ func TestReadAhead(t *testing.T) {
 func TestReadBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
-		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-64k"), ReadBytes: 16 << 20}
+		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-64k"), ReadBytes: 6 << 20}
 		s := mkStore(t, mem, d, o)
 		defer s.Close()
-		nar := text(3, 20<<20)
+		nar := noise(12 << 20)
 		res := mustWrite(t, s, d, nar)
-		for range 8 {
+		for range 30 {
 			rd, err := s.Open(t.Context(), &res.Recipe)
 			if err != nil {
 				t.Fatal(err)
