@@ -1,9 +1,12 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,8 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/auth"
 	"github.com/celler/celler/nix"
@@ -369,6 +372,8 @@ func conformEarlyAnswers(t *testing.T) {
 	p := mkPath(t, "p", 1, 1000)
 	info := infoOf("c", p)
 	info.NarSize = 1 << 29
+	elsewhere := info
+	elsewhere.StorePath = "/gnu/store/" + p.Info.StorePath.Base()
 	huge := infoOf("c", p)
 	huge.NarSize = 1<<30 + 1
 	for _, c := range []struct {
@@ -379,6 +384,7 @@ func conformEarlyAnswers(t *testing.T) {
 	}{
 		{"401", "", info, http.StatusUnauthorized, wire.ErrorUnauthorized},
 		{"403", n.token("c: pull"), info, http.StatusForbidden, wire.ErrorAccess},
+		{"400", n.root(), elsewhere, http.StatusBadRequest, wire.ErrorRequest},
 		{"413", n.root(), huge, http.StatusRequestEntityTooLarge, wire.ErrorTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -393,9 +399,28 @@ func conformEarlyAnswers(t *testing.T) {
 	}
 }
 
+// A client that has announced a gigabyte and sends none of it is answered
+// at once, and not after it has sent something to be read away.
+func TestAnswerBeforeBody(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", false)
+	info := infoOf("c", mkPath(t, "p", 1, 1000))
+	info.NarSize = 1 << 30
+	conn, err := net.Dial("tcp", n.srv.Listener.Addr().String())
+	must(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "PUT /_api/v1/upload-path HTTP/1.1\r\nHost: h\r\n%s: %s\r\nTransfer-Encoding: chunked\r\n\r\n", wire.HeaderCellerNarInfo, jsonText(info))
+	must(t, err)
+	must(t, conn.SetReadDeadline(time.Now().Add(4*time.Second)))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != 401 || !resp.Close {
+		t.Errorf("status %d, close %v", resp.StatusCode, resp.Close)
+	}
+}
+
 // endless is a request body without an end.
 type endless struct{}
 
 func (*endless) Read(p []byte) (int, error) { return len(p), nil }
-
-var _ = httpapi.Options{}

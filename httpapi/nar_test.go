@@ -3,13 +3,11 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"mime"
 	"mime/multipart"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -226,5 +224,3 @@ func TestNarInfoDetails(t *testing.T) {
 	n.call("GET", "/shut/"+p.Info.StorePath.HashPart().String()+".narinfo", n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 	n.call("GET", "/shut/"+wantURL, n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 }
-
-var _, _ = errors.New, strconv.Itoa

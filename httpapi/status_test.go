@@ -17,7 +17,6 @@ import (
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/httpapi/wire"
-	"github.com/celler/celler/nix/nixtest"
 )
 
 const createBody = `{"keypair":"Generate","is_public":false,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":[]}`
@@ -387,5 +386,3 @@ func TestPanicIsAnswered(t *testing.T) {
 		t.Error("the panic is not in the log")
 	}
 }
-
-var _ = nixtest.MkStorePath

@@ -244,6 +244,27 @@ func TestDownloadStall(t *testing.T) {
 			_, err = io.WriteString(conn, "GET /c/"+info.URL+" HTTP/1.1\r\nHost: h\r\n\r\n")
 			must(t, err)
 			waitFor(t, func() bool { return strings.Contains(m.logs.String(), `"aborted":true`) })
+
+			// One that is slow, but reads now and then, is served for as long as it takes.
+			slow := mkNode(t, n.bucket, func(o *nodeOptions) {
+				o.http.StallTimeout = time.Second
+				o.chunks.Dir = dir
+			})
+			resp, err := slow.client.Get(slow.srv.URL + "/c/" + info.URL) //nolint:noctx // a test
+			must(t, err)
+			defer resp.Body.Close()
+			tick := time.NewTicker(75 * time.Millisecond)
+			defer tick.Stop()
+			total := int64(0)
+			for err == nil {
+				var got int64
+				got, err = io.CopyN(io.Discard, resp.Body, 1<<20)
+				total += got
+				<-tick.C
+			}
+			if total != resp.ContentLength {
+				t.Errorf("a slow reader got %d of %d bytes: %v", total, resp.ContentLength, err)
+			}
 		})
 	}
 }
