@@ -567,6 +567,36 @@ func TestPathsInPages(t *testing.T) {
 	}
 }
 
+// TestPagesAcrossReplicas asks other replicas than the first for the later pages,
+// as a client behind a load balancer does: what was acknowledged before is there.
+func TestPagesAcrossReplicas(t *testing.T) {
+	bucket := mkBucket(t)
+	a, b := mkNode(t, bucket), mkNode(t, bucket)
+	ctx := t.Context()
+	a.mustCreate("a")
+	want := map[nix.HashPart]bool{}
+	for i := range 10 {
+		pub := mkPublication(t, "a", fmt.Sprint("x", i), mkPack(1, uint64(i), 1))
+		a.mustPublish(pub)
+		want[pub.Path.StorePath.HashPart()] = true
+	}
+	var after *nix.HashPart
+	for _, n := range []*node{a, b, b} {
+		page, err := n.Paths(ctx, "a", after, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page {
+			hashPart := p.StorePath.HashPart()
+			delete(want, hashPart)
+			after = &hashPart
+		}
+	}
+	if len(want) != 0 {
+		t.Errorf("%d of 10 acknowledged paths were not listed", len(want))
+	}
+}
+
 func TestSecretIsMadeOnce(t *testing.T) {
 	bucket := mkBucket(t)
 	nodes := []*node{mkNode(t, bucket), mkNode(t, bucket), mkNode(t, bucket)}
