@@ -36,6 +36,8 @@ type fetched struct {
 	view *packView
 	n    int // number of the frame
 
+	users atomic.Int32 // units that have not yet done with data
+
 	once sync.Once
 	done chan struct{} // closed when data or err is set
 	data []byte
@@ -63,6 +65,14 @@ func (f *fetched) filled() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// release is called by each unit when it needs the bytes no more.
+func (f *fetched) release(pool *bufferPool) {
+	if f.users.Add(-1) == 0 {
+		pool.put(f.data)
+		f.data = nil
 	}
 }
 
@@ -242,7 +252,7 @@ func (e *extent) get(ctx context.Context) error {
 				return short(err)
 			}
 		}
-		data := make([]byte, fr.Size)
+		data := e.s.buffers.get(int(fr.Size))[:fr.Size]
 		if _, err := io.ReadFull(body, data); err != nil {
 			return short(err)
 		}
@@ -253,6 +263,8 @@ func (e *extent) get(ctx context.Context) error {
 		e.s.m.getBytes.AddInt64(fr.Size)
 		if f.fill(data, nil) {
 			e.progress.Add(1)
+		} else {
+			e.s.buffers.put(data) // the other GET was first
 		}
 		if i == 0 {
 			started = e.s.o.Now()

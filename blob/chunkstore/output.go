@@ -57,18 +57,6 @@ type frameRun struct {
 	count uint32
 }
 
-// buffer returns an empty buffer with room for n plain bytes, more or less.
-func (s *Store) buffer(n int) []byte {
-	if b, ok := s.buffers.Get().(*[]byte); ok {
-		return (*b)[:0]
-	}
-	return make([]byte, 0, min(n, 64<<10))
-}
-
-func (s *Store) recycle(b []byte) {
-	s.buffers.Put(&b)
-}
-
 // frame takes a filled frame with its plain bytes.
 func (o *output) frame(ctx context.Context, f *frame, plain []byte) error {
 	o.refs(place{frame: f}, f.n)
@@ -97,7 +85,7 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 	s.wg.Go(func() {
 		defer close(j.done)
 		j.data = enc.EncodeAll(plain, make([]byte, 0, len(plain)/2+64))
-		s.recycle(plain)
+		s.buffers.put(plain)
 	})
 	o.queue = append(o.queue, j)
 	return nil

@@ -36,6 +36,9 @@ type pipeline struct {
 	batches []*batch
 	ahead   int64 // compressed bytes in batches
 	eaten   int64 // bytes produced
+
+	last     *pending // the unit returned last, and its bytes
+	lastData []byte
 }
 
 // batch is some units with the frames they need.
@@ -71,8 +74,9 @@ func (p *pipeline) close() {
 	p.batches = nil
 }
 
-// next returns the bytes of the next unit. They are the caller's.
+// next returns the bytes of the next unit, which are valid until the next call.
 func (p *pipeline) next() ([]byte, error) {
+	p.recycle()
 	if len(p.batches) > 0 && p.batches[0].next == len(p.batches[0].units) {
 		p.s.readers.free(p.batches[0].cost)
 		p.ahead -= p.batches[0].weight
@@ -95,8 +99,21 @@ func (p *pipeline) next() ([]byte, error) {
 		p.s.m.passed.AddInt64(int64(len(data)))
 	}
 	b.units[b.next-1] = nil
+	p.last, p.lastData = u, data
 	p.eaten += int64(len(data))
 	return data, nil
+}
+
+// recycle gives back the buffer of the unit that was returned last.
+func (p *pipeline) recycle() {
+	switch u := p.last; {
+	case u == nil:
+	case u.piece.view != nil:
+		u.frames[0].release(&p.s.buffers)
+	default:
+		p.s.buffers.put(p.lastData)
+	}
+	p.last, p.lastData = nil, nil
 }
 
 func (u *pending) wait(ctx context.Context) ([]byte, error) {
@@ -192,6 +209,7 @@ func (p *pipeline) batch(most int64) *batch {
 				f = newFetched(k.view, k.n)
 				frames[k] = f
 			}
+			f.users.Add(1)
 			pu.frames = append(pu.frames, f)
 		}
 		if u.piece.view == nil {

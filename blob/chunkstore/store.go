@@ -36,7 +36,7 @@ type Directory interface {
 // Options tune a Store. The zero value works.
 type Options struct {
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
-	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 256 KiB
+	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 512 KiB
 	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 16 KiB, negative = never
 	ServedEncoder uint8            // number of the encoder of new recipes, for measurements; default the current one
 	PackBytes     int              // compressed bytes at which a pack is full, at most 64 MiB; default 16 MiB
@@ -89,7 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 const (
-	defaultFrameBytes   = 256 << 10
+	defaultFrameBytes   = 512 << 10
 	defaultRestoreBytes = 16 << 10
 	defaultPackBytes    = 16 << 20
 
@@ -124,7 +124,7 @@ type Store struct {
 	peers        *peers
 	layouts      *lru[chunk.PackID, *packView]
 	footers      *lru[chunk.PackID, *footerEntry]
-	buffers      sync.Pool // *[]byte of a frame's plain bytes
+	buffers      bufferPool
 }
 
 // New returns a Store on bucket whose metadata is dir. It reads the directory of

@@ -20,6 +20,7 @@ type settings struct {
 	peers    bool
 	prepare  bool
 	stores   bool
+	memory   int64
 }
 
 func main() {
@@ -32,6 +33,7 @@ func main() {
 	flag.BoolVar(&s.peers, "peers", true, "also compress with zstd and xz, which takes much longer than all the rest the first time")
 	flag.BoolVar(&s.stores, "stores", true, "also store, and do not only compress")
 	flag.BoolVar(&s.prepare, "prepare", false, "only make the corpus")
+	flag.Int64Var(&s.memory, "memory", 0, "do nothing but write and read NARs of so many bytes together, and print the most memory used")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -42,6 +44,9 @@ func main() {
 }
 
 func run(ctx context.Context, s settings, out io.Writer) error {
+	if s.memory > 0 {
+		return memory(ctx, s, out)
+	}
 	sources := smallCorpus()
 	if s.large {
 		sources = largeCorpus()

@@ -40,16 +40,13 @@ func variants(all bool) []variant {
 	}
 	const kib = 1 << 10
 	for _, v := range []variant{
-		{frame: 128 * kib, restore: 16 * kib},
-		{frame: 256 * kib, restore: -1},
 		{frame: 256 * kib, restore: 16 * kib},
-		{frame: 256 * kib, restore: 48 * kib},
-		{frame: 256 * kib, restore: 128 * kib},
-		{frame: 256 * kib, restore: 16 * kib, encoder: 2},
-		{frame: 512 * kib, restore: 16 * kib},
-		{frame: 512 * kib, restore: 128 * kib},
 		{frame: 1024 * kib, restore: 16 * kib},
+		{frame: 512 * kib, restore: -1},
+		{frame: 512 * kib, restore: 128 * kib},
+		{frame: 512 * kib, restore: 16 * kib, encoder: 2},
 		{frame: 512 * kib, restore: 16 * kib, profile: "fast2016-32k"},
+		{frame: 128 * kib, restore: 16 * kib},
 	} {
 		if v.profile == "" {
 			v.profile = chunk.DefaultProfile
