@@ -187,6 +187,41 @@ func TestPublishKeepsTheFirstRecipe(t *testing.T) {
 	n.wantSound()
 }
 
+// TestPublishRepairs finds a recipe of the NAR that cannot be served, which should
+// not be but must not swallow a push either: the one that comes with it is kept.
+func TestPublishRepairs(t *testing.T) {
+	dead := keyspace.Condemned{Bytes: 1000, Ranges: []keyspace.Range{{First: 2, Count: 1}}}
+	for name, damage := range map[string]func(chunk.PackID) wal.Entry{
+		"a chunk is condemned": func(id chunk.PackID) wal.Entry {
+			return set(keyspace.AppendCondemnedKey(nil, id), keyspace.AppendCondemned(nil, &dead))
+		},
+		"its pack is gone": func(id chunk.PackID) wal.Entry { return remove(keyspace.AppendPackKey(nil, id)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := mkNode(t, mkBucket(t))
+			n.mustCreate("a")
+			first := mkPublication(t, "a", "x", mkPack(1, 1, 4))
+			n.mustPublish(first)
+			n.commit(damage(first.Packs[0].Layout.ID))
+			again := first
+			again.Packs = nil
+			if _, err := n.Publish(t.Context(), again); !errors.Is(err, ErrChunksMissing) {
+				t.Errorf("publishing the same recipe: %v, want %v", err, ErrChunksMissing)
+			}
+			second := mkPublication(t, "a", "x", mkPack(1, 2, 4))
+			second.Recipe.Served.Size++
+			n.mustPublish(second)
+			r, err := n.Recipe(t.Context(), first.Path.NarHash)
+			if err != nil || len(r.Runs) != 1 || r.Runs[0].Pack != second.Packs[0].Layout.ID {
+				t.Errorf("recipe %+v, %v; want the new one", r, err)
+			}
+			if p, err := n.Path(t.Context(), "a", first.Path.StorePath.HashPart()); err != nil || p.FileSize != second.Recipe.Served.Size {
+				t.Errorf("file size %d, %v; want that of the new recipe, %d", p.FileSize, err, second.Recipe.Served.Size)
+			}
+		})
+	}
+}
+
 func TestPublishRefuses(t *testing.T) {
 	n := mkNode(t, mkBucket(t))
 	ctx := t.Context()
