@@ -30,7 +30,8 @@
 // # Requests
 //
 // Frames of all Writes share packs, which are uploaded when they are full or when
-// a Write waits for one, but never two partly filled ones at a time (see packer).
+// a Write waits for one; while an upload is under way the next pack gathers, for a
+// second at most (see packer).
 // A reader joins neighbouring frames to one GET of up to 4 MiB and keeps 16 MiB
 // under way. A GET that breaks goes on from the last good frame; one that is much
 // slower than others were gets company.

@@ -112,7 +112,7 @@ func (e *extent) missing() int {
 func (e *extent) run(ctx context.Context) {
 	tries := 0
 	for seen := int64(0); ; {
-		err := e.round(ctx)
+		err := e.round(ctx, tries)
 		if e.missing() == len(e.frames) {
 			return
 		}
@@ -132,8 +132,9 @@ func (e *extent) run(ctx context.Context) {
 }
 
 // round sends a GET, and a second one if the first makes no progress, and returns
-// when the extent is complete or all GETs have ended.
-func (e *extent) round(ctx context.Context) (err error) {
+// when the extent is complete or all GETs have ended. It is the more patient the
+// more tries were in vain: what is slow may be the bucket and not the request.
+func (e *extent) round(ctx context.Context, tries int) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan error, 2) // one place for each GET, so that none blocks
 	running := 0
@@ -148,7 +149,7 @@ func (e *extent) round(ctx context.Context) (err error) {
 		}
 	}()
 	start()
-	patience, hedge := e.patience()
+	patience, hedge := e.patience(tries)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for seen := e.progress.Load(); ; {
@@ -171,7 +172,7 @@ func (e *extent) round(ctx context.Context) (err error) {
 		default:
 			return fmt.Errorf("no progress for %v", patience)
 		}
-		patience, _ = e.patience()
+		patience, _ = e.patience(tries)
 		timer.Reset(patience)
 	}
 }
@@ -179,9 +180,9 @@ func (e *extent) round(ctx context.Context) (err error) {
 // stallTimeout ends a GET that stands still where none may be sent beside it.
 const stallTimeout = 30 * time.Second
 
-// patience returns how long the next frame may take, and whether a second GET may
-// be sent after that.
-func (e *extent) patience() (time.Duration, bool) {
+// patience returns how long the next frame may take after so many tries, and
+// whether a second GET may be sent after that.
+func (e *extent) patience(tries int) (time.Duration, bool) {
 	n := int64(0)
 	if i := e.missing(); i < len(e.frames) {
 		n = e.frames[i].frame().Size
@@ -190,7 +191,7 @@ func (e *extent) patience() (time.Duration, bool) {
 	if !ok {
 		return stallTimeout, false
 	}
-	return d, true
+	return min(d<<tries, stallTimeout), true
 }
 
 // fail gives the frames that have not arrived an error.
