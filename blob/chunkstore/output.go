@@ -76,6 +76,9 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 		}
 	}
 	s := o.w.s
+	if err := s.encodes.Acquire(ctx, 1); err != nil {
+		return err
+	}
 	j.done = make(chan struct{})
 	enc := s.codec.frames
 	if j.frame == nil {
@@ -84,6 +87,7 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 	// The store waits for it, and so does drop.
 	s.wg.Go(func() {
 		defer close(j.done)
+		defer s.encodes.Release(1)
 		j.data = enc.EncodeAll(plain, make([]byte, 0, len(plain)/2+64))
 		s.buffers.put(plain)
 	})

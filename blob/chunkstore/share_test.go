@@ -3,6 +3,7 @@ package chunkstore_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -258,3 +259,42 @@ func TestDamagedRecipe(t *testing.T) {
 }
 
 func clone[T any](s []T) []T { return append([]T(nil), s...) }
+
+// TestSlowWriters lets more clients than there is memory for stand still in the
+// middle of a NAR, and writes another one.
+func TestSlowWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, d := memblob.New(), newDirectory()
+		s := mkStore(t, mem, d, chunkstore.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for i := range 60 {
+			n := 10_000
+			if i < 10 {
+				n = 300_000
+			}
+			r := io.MultiReader(bytes.NewReader(text(uint64(i), n)), blocked{ctx})
+			wg.Go(func() {
+				if _, err := s.Write(ctx, r); err == nil {
+					t.Error("written without an end")
+				}
+			})
+		}
+		synctest.Wait()
+		nar := text(99, 300_000)
+		begin := time.Now()
+		res := mustWrite(t, s, d, nar)
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("a Write waited %v for slow ones", took)
+		}
+		wantServed(t, s, &res.Recipe, nar)
+		cancel()
+		wg.Wait()
+		s.Close()
+	})
+}
+
+// blocked never gives a byte.
+type blocked struct{ ctx context.Context } //nolint:containedctx // a fake
+
+func (b blocked) Read([]byte) (int, error) { <-b.ctx.Done(); return 0, b.ctx.Err() }
