@@ -211,9 +211,13 @@ func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
 	return np, nil
 }
 
-// recentChunks bounds the chunks of uploaded packs that are remembered because
-// the directory may not know them yet: their Writes commit them with their paths.
-const recentChunks = 64 << 10
+// recentPacks and recentChunks bound the uploaded packs that are remembered
+// because the directory may not know them yet: their Writes commit them with their
+// paths, within moments. A pack of one chunk costs about 1 KiB here.
+const (
+	recentPacks  = 1 << 10
+	recentChunks = 64 << 10
+)
 
 // keepRecent remembers a durable pack that its Writes have still to make known,
 // so that Writes of the same content in the meantime find it. The directory is
@@ -221,7 +225,7 @@ const recentChunks = 64 << 10
 func (p *packer) keepRecent(o *openPack) {
 	p.recent = append(p.recent, o)
 	p.chunks += len(o.ids)
-	for p.chunks > recentChunks && len(p.recent) > 1 {
+	for len(p.recent) > recentPacks || p.chunks > recentChunks && len(p.recent) > 1 {
 		old := p.recent[0]
 		p.recent = p.recent[1:]
 		p.chunks -= len(old.ids)

@@ -85,3 +85,27 @@ func TestFarBucket(t *testing.T) {
 		wantServed(t, s, &recipe, nar)
 	})
 }
+
+// TestRecentBounded writes small NARs one after another that nobody publishes. What
+// the packer remembers of their packs must not grow with them.
+func TestRecentBounded(t *testing.T) {
+	s := mkStore(t, memblob.New(), newDirectory(), chunkstore.Options{})
+	write := func(seed uint64) chunkstore.Result {
+		t.Helper()
+		res, err := s.Write(t.Context(), bytes.NewReader(text(seed, 100)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	write(0)
+	if again := write(0); again.NewBytes != 0 {
+		t.Fatal("not found although it was just written")
+	}
+	for i := range uint64(1100) {
+		write(1 + i)
+	}
+	if again := write(0); again.NewBytes == 0 {
+		t.Error("still remembered after 1100 other packs")
+	}
+}
