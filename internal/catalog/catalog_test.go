@@ -187,6 +187,23 @@ func TestPublishKeepsTheFirstRecipe(t *testing.T) {
 	n.wantSound()
 }
 
+// TestPublishManyReferences publishes an environment with as many references as a
+// row may have, of names as long as those of TeX packages.
+func TestPublishManyReferences(t *testing.T) {
+	n := mkNode(t, mkBucket(t))
+	n.mustCreate("a")
+	p := mkPublication(t, "a", "env", mkPack(1, 1, 1))
+	p.Path.References = nil
+	for i := range keyspace.MaxReferences {
+		p.Path.References = append(p.Path.References, mkStorePath(t, fmt.Sprintf("texlive-collection-%05d-2026.r12345-tex", i)))
+	}
+	n.mustPublish(p)
+	got, err := n.Path(t.Context(), "a", p.Path.StorePath.HashPart())
+	if err != nil || !slices.Equal(got.References, p.Path.References) {
+		t.Errorf("%d references, %v; want those of the publication", len(got.References), err)
+	}
+}
+
 // TestPublishRepairs finds a recipe of the NAR that cannot be served, which should
 // not be but must not swallow a push either: the one that comes with it is kept.
 func TestPublishRepairs(t *testing.T) {
