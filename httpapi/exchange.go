@@ -38,6 +38,7 @@ type exchange struct {
 	written      int64
 	writeBy      time.Time // the write deadline in force
 	headerIsSent bool
+	lastReadSet  bool
 }
 
 // ServeHTTP is everything around a handler: panics, the access line, the checks that come
@@ -125,6 +126,9 @@ func (x *exchange) end() {
 		}
 	}
 	x.finish(panicked != nil)
+	if x.bodyPending() {
+		x.lastRead()
+	}
 	if panicked != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -191,6 +195,9 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 && !x.headerIsSent {
 		x.status, x.headerIsSent = status, true
+		if x.bodyPending() && x.body.read == 0 {
+			x.answerFirst() // nobody was interested in the body
+		}
 	}
 	x.extendWrite()
 	x.w.WriteHeader(status)
