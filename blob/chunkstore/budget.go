@@ -59,7 +59,7 @@ func (b *readBudget) ahead(n int64) bool {
 func (b *readBudget) scarce() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used > b.total/2
+	return b.used > b.total/4*3
 }
 
 func (b *readBudget) free(n int64) {

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/blobtest"
 	"github.com/celler/celler/blob/chunk"
@@ -340,12 +342,56 @@ func TestHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		nar, recipe := mkGenerations(t, mem, d)
-		s := mkStore(t, &stalled{Bucket: mem, every: 3}, d, chunkstore.Options{})
+		set := metrics.NewSet()
+		s := mkStore(t, &stalled{Bucket: mem, every: 4}, d, chunkstore.Options{Metrics: set})
 		begin := time.Now()
 		wantServed(t, s, &recipe, nar)
 		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("took %v, want little more than the patience with one GET", took)
 		}
+		if n := set.GetOrCreateCounter("celler_chunkstore_fetch_hedges_total").Get(); n == 0 {
+			t.Error("no GET was sent beside one that stands still")
+		}
 		s.Close()
 	})
+}
+
+// TestResume breaks a long GET in the middle: what had arrived is not fetched again.
+func TestResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, d := memblob.New(), newDirectory()
+		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-16k"), FrameBytes: 64 << 10}
+		s := mkStore(t, mem, d, o)
+		nar := noise(10 << 20)
+		res := mustWrite(t, s, d, nar)
+		s.Close()
+		faulty := blobtest.NewFaulty(mem, blobtest.FaultyOptions{})
+		for k := range 3 {
+			faulty.Set(blobtest.FailAt(k, blobtest.ShortBody))
+			count := blobtest.Count(faulty)
+			s := mkStore(t, count, d, o)
+			wantServed(t, s, &res.Recipe, nar)
+			s.Close()
+			if extra := count.Bytes("get_range") - res.Recipe.Served.Size; extra > 100_000 {
+				t.Errorf("GET %d broken: %d bytes were fetched twice, want one frame at most", k, extra)
+			}
+		}
+	})
+}
+
+// TestPlainHash checks that Plain does not end well if the whole is not what the
+// recipe says, although every chunk is.
+func TestPlainHash(t *testing.T) {
+	mem, d := memblob.New(), newDirectory()
+	_, recipe := mkGenerations(t, mem, d)
+	recipe.NarHash[5] ^= 1
+	s := mkStore(t, mem, d, chunkstore.Options{})
+	rd, err := s.Plain(t.Context(), &recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	if _, err := io.ReadAll(rd); err == nil || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("NAR hash is wrong: %v", err)
+	}
 }
