@@ -86,7 +86,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, o: o}
-	steps := []func(context.Context) error{n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
+	steps := []func(context.Context) error{n.preflight, n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
@@ -116,7 +116,8 @@ func (n *Node) onClose(what string, fn func() error) {
 // Addr is the address listened on.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 
-// Founded says that this node found the bucket empty and founded it.
+// Founded says that this node is the first of its bucket: it founded the bucket, or
+// found one without a log and put the token secret into it.
 func (n *Node) Founded() bool { return n.founded }
 
 // Store is the id of the bucket, as people see it.
@@ -136,6 +137,22 @@ func (n *Node) AdminToken(validity time.Duration) (string, error) {
 
 // CanMint says whether the node's key can sign tokens, or only verify them.
 func (n *Node) CanMint() bool { return n.verifier.Key().CanSign() }
+
+// preflight finds what would stop this node further on, before a bucket is founded in
+// vain: whoever founds one is shown a token that is not shown again.
+func (n *Node) preflight(ctx context.Context) error {
+	if n.cfg.Signing.Kind != "" {
+		if _, err := parseKey(n.cfg.Signing); err != nil {
+			return err
+		}
+	}
+	if n.cfg.LogBucket != "mem:" {
+		if err := os.MkdirAll(n.cfg.CacheDir, 0o700); err != nil {
+			return &index.DiskError{Dir: n.cfg.CacheDir, Err: err}
+		}
+	}
+	return n.claim(ctx)
+}
 
 func (n *Node) openBuckets(ctx context.Context) (err error) {
 	b := n.cfg.Buckets
@@ -240,10 +257,12 @@ func (n *Node) openStore(context.Context) error {
 }
 
 func (n *Node) openAuth(ctx context.Context) error {
-	key, err := tokenKey(ctx, n.cat, n.cfg.Signing)
+	empty := n.log.Seq() == 0
+	key, made, err := tokenKey(ctx, n.cat, n.cfg.Signing)
 	if err != nil {
 		return err
 	}
+	n.founded = n.founded || empty && made
 	n.verifier = auth.New(key, verifierOptions(n.cfg.JWT))
 	return nil
 }

@@ -216,6 +216,52 @@ func TestMissingBucketIsNotMade(t *testing.T) {
 	}
 }
 
+// Whatever can be known to be wrong without the bucket is found before one is founded:
+// the token of the first run is shown once, and must not be lost to a taken port.
+func TestNothingIsFoundedInVain(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	tests := []struct {
+		name   string
+		change func(*config.Config)
+	}{
+		{"address", func(c *config.Config) { c.Listen = taken.Addr().String() }},
+		{"key", func(c *config.Config) { c.Signing = config.Signing{Kind: config.HS256, Text: "%%%", From: "here"} }},
+		{"cache dir", func(c *config.Config) { c.CacheDir = filepath.Join(os.Args[0], "cache") }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := mkConfig(t)
+			tt.change(&cfg)
+			if n, err := node.Open(t.Context(), cfg, node.Options{}); err == nil {
+				t.Fatalf("the node opened; close: %v", n.Close())
+			}
+			if _, err := os.Stat(cfg.LogBucket); err == nil {
+				t.Error("there is a bucket")
+			}
+		})
+	}
+}
+
+// Who founds a bucket with "celler init" gets the token at the first start.
+func TestFirstStartAfterInit(t *testing.T) {
+	cfg := mkConfig(t)
+	if _, err := node.Init(t.Context(), cfg.Buckets, "", "v1", node.ProbeOptions{Rounds: 1, Racers: 2}); err != nil {
+		t.Fatal(err)
+	}
+	first := mustRun(t, cfg, node.Options{})
+	if !first.Founded() {
+		t.Error("the first node on a founded bucket without a log does not say so")
+	}
+	first.end(t)
+	if second := mustRun(t, cfg, node.Options{}); second.Founded() {
+		t.Error("the second node says that the bucket is new")
+	}
+}
+
 func TestForeignBucket(t *testing.T) {
 	cfg := mkConfig(t)
 	cfg.Default = false

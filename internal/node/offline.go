@@ -133,7 +133,8 @@ func offlineKey(ctx context.Context, cfg config.Config) (key auth.Key, err error
 		return key, fmt.Errorf("open log in bucket %s: %w", cfg.LogBucket, err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	return tokenKey(ctx, catalog.New(log, db, catalog.Options{}), config.Signing{})
+	key, _, err = tokenKey(ctx, catalog.New(log, db, catalog.Options{}), config.Signing{})
+	return key, err
 }
 
 func notFounded(err error, bucket string) error {
