@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/celler/celler/blob/chunkstore"
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
 
@@ -41,7 +43,14 @@ func (s *server) nar(x *exchange) error {
 		return err
 	}
 	if narHash != nil && *narHash != path.NarHash {
-		return errNoSuchObject // the path was pushed again with other content
+		// The path was pushed again with other content. Which of the two is the newer
+		// one, what we have or what another node's narinfo named, only the log can say.
+		if path, err = s.newestPath(x.r.Context(), cache.Name, hashPart); err != nil {
+			return err
+		}
+		if *narHash != path.NarHash {
+			return errNoSuchObject
+		}
 	}
 	recipe, err := s.cat.Recipe(x.r.Context(), path.NarHash)
 	if err != nil {
@@ -66,6 +75,14 @@ func (s *server) nar(x *exchange) error {
 		x.cacheable(&cache, ageMeta) // the alias names a path, whose content may change
 	}
 	return x.sendContent(content)
+}
+
+// newestPath is Path that does not take what is in the index for an answer.
+func (s *server) newestPath(ctx context.Context, cache catalog.CacheName, hashPart nix.HashPart) (catalog.Path, error) {
+	if _, err := s.cat.CatchUp(ctx); err != nil {
+		return catalog.Path{}, err
+	}
+	return s.cat.Path(ctx, cache, hashPart)
 }
 
 // parseNarFileName reads "<hash part>-<NAR hash>.nar.zst" or "<hash part>.nar".
