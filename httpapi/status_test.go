@@ -338,6 +338,7 @@ func TestAccessLogAndMetrics(t *testing.T) {
 	n.call("GET", "/open/"+p.Info.StorePath.HashPart().String()+".narinfo", n.token("x: pull"), nil)
 	n.call("GET", "/open/short.narinfo", "", nil)
 	n.call("GET", "/open/nix-cache-info", "broken.token", nil)
+	waitFor(t, func() bool { return strings.Count(n.logs.String(), `"msg":"request"`) == 5 })
 	lines := map[string]map[string]any{}
 	for line := range strings.SplitSeq(strings.TrimSpace(n.logs.String()), "\n") {
 		var l map[string]any
