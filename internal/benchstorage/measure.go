@@ -75,14 +75,17 @@ func (v variant) options() (chunkstore.Options, error) {
 
 func measureStore(ctx context.Context, s settings, sources []source, v variant) (result, error) {
 	r := result{label: v.label, chosen: v.chosen, single: v.single}
-	var mu sync.Mutex // guards calls and put
-	calls, put := map[string]int64{}, int64(0)
+	var mu sync.Mutex // guards calls, put and got
+	calls, put, got := map[string]int64{}, int64(0), int64(0)
 	bucket := blob.Observe(memblob.New(), func(_ context.Context, c blob.Call) {
 		mu.Lock()
 		defer mu.Unlock()
 		calls[c.Op]++
-		if c.Op == "put" {
+		switch c.Op {
+		case "put":
 			put += c.Bytes
+		case "get_range":
+			got += c.Bytes
 		}
 	})
 	dir := newDirectory()
@@ -104,11 +107,12 @@ func measureStore(ctx context.Context, s settings, sources []source, v variant) 
 	}
 	for i := range recipes {
 		clear(calls)
+		got = 0
 		o.Metrics = metrics.NewSet()
 		if err := pull(ctx, s, recipes[i], bucket, dir, o, &r.gen[i]); err != nil {
 			return r, fmt.Errorf("pull %c: %w", generations[i], err)
 		}
-		r.gen[i].gets = calls["get_range"]
+		r.gen[i].gets, r.gen[i].fetched = calls["get_range"], got
 	}
 	runtime.KeepAlive(bucket)
 	debug.FreeOSMemory()
