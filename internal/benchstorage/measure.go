@@ -109,10 +109,13 @@ func measureStore(ctx context.Context, s settings, sources []source, v variant) 
 		clear(calls)
 		got = 0
 		o.Metrics = metrics.NewSet()
-		if err := pull(ctx, s, recipes[i], bucket, dir, o, &r.gen[i]); err != nil {
+		if err := pull(ctx, recipes[i], bucket, dir, o, &r.gen[i]); err != nil {
 			return r, fmt.Errorf("pull %c: %w", generations[i], err)
 		}
 		r.gen[i].gets, r.gen[i].fetched = calls["get_range"], got
+		if err := verifyAll(ctx, s, recipes[i], bucket, dir, o); err != nil {
+			return r, fmt.Errorf("verify %c: %w", generations[i], err)
+		}
 	}
 	runtime.KeepAlive(bucket)
 	debug.FreeOSMemory()
@@ -148,7 +151,7 @@ func ingest(ctx context.Context, s settings, sources []source, g byte, bucket bl
 	return recipes, after - before, err
 }
 
-func pull(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options, gen *figures) error {
+func pull(ctx context.Context, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options, gen *figures) error {
 	store, err := chunkstore.New(bucket, dir, o)
 	if err != nil {
 		return err
@@ -177,9 +180,19 @@ func pull(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.B
 	after, err := cpuTime()
 	gen.pull = after - before
 	gen.passed += gen.wire
-	if err != nil || !s.verify {
+	return err
+}
+
+// verifyAll decodes everything that is served, if that was asked for.
+func verifyAll(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options) error {
+	if !s.verify {
+		return nil
+	}
+	store, err := chunkstore.New(bucket, dir, o)
+	if err != nil {
 		return err
 	}
+	defer store.Close()
 	for i := range recipes {
 		if err := check(ctx, store, &recipes[i]); err != nil {
 			return err
