@@ -235,11 +235,11 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	}
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
-		return x.copyFrom(src)
+		return copyThrough(x, src)
 	}
 	rf, canSend := x.w.(io.ReaderFrom)
 	if _, isFile := limited.R.(*os.File); !isFile || !canSend {
-		return x.copyFrom(src)
+		return copyThrough(x, src)
 	}
 	var total int64
 	for limited.N > 0 {
@@ -256,14 +256,15 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	return total, nil
 }
 
-func (x *exchange) copyFrom(src io.Reader) (int64, error) {
+// copyThrough copies through a pooled buffer.
+func copyThrough(dst io.Writer, src io.Reader) (int64, error) {
 	buf := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buf)
 	var total int64
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
-			m, werr := x.Write(buf[:n])
+			m, werr := dst.Write(buf[:n])
 			total += int64(m)
 			if werr != nil {
 				return total, werr

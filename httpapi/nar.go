@@ -124,11 +124,16 @@ func (x *exchange) sendContent(content io.ReadSeeker) error {
 		x.r.Header.Set("Range", "bytes="+strconv.FormatInt(math.MaxInt64, 10)+"-")
 	}
 	probe := &errorWatcher{ReadSeeker: content}
-	var served io.ReadSeeker = probe
 	if _, ok := content.(*os.File); ok {
-		served = content // as it is, or the kernel could not send it
+		http.ServeContent(x, x.r, "", time.Time{}, content) // as it is, or the kernel could not send it
+	} else {
+		late := &lateHeader{exchange: x}
+		http.ServeContent(late, x.r, "", time.Time{}, probe)
+		if probe.err != nil && !x.headerIsSent {
+			return x.unreadable(probe.err)
+		}
+		late.send()
 	}
-	http.ServeContent(x, x.r, "", time.Time{}, served)
 
 	if x.status == http.StatusRequestedRangeNotSatisfiable {
 		return nil
@@ -146,6 +151,41 @@ func (x *exchange) sendContent(content io.ReadSeeker) error {
 	}
 	x.s.metrics.torn.Inc()
 	panic(http.ErrAbortHandler)
+}
+
+// unreadable is the answer about content of which not even the first byte could be had.
+func (x *exchange) unreadable(err error) error {
+	for _, name := range []string{"Content-Range", "Content-Length", "Content-Type"} {
+		x.Header().Del(name)
+	}
+	if x.r.Context().Err() != nil || translate(err).status != http.StatusInternalServerError {
+		return err
+	}
+	return errIncomplete.because(err)
+}
+
+// lateHeader keeps the status back until there is a first byte to send after it.
+type lateHeader struct {
+	*exchange
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (l *lateHeader) WriteHeader(status int) { l.status = status }
+
+// Write implements http.ResponseWriter.
+func (l *lateHeader) Write(p []byte) (int, error) {
+	l.send()
+	return l.exchange.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (l *lateHeader) ReadFrom(src io.Reader) (int64, error) { return copyThrough(l, src) }
+
+func (l *lateHeader) send() {
+	if l.status != 0 && !l.headerIsSent {
+		l.exchange.WriteHeader(l.status)
+	}
 }
 
 // errorWatcher remembers why reading failed, which ServeContent does not tell.
