@@ -46,6 +46,11 @@ type copyFile struct {
 	touched time.Time // when its times were last set
 }
 
+// disk is what the copy takes up: file systems give out whole blocks.
+func (f *copyFile) disk() int64 { return (f.size + blockBytes - 1) / blockBytes * blockBytes }
+
+const blockBytes = 4096
+
 func openResident(dir string, most int64, now func() time.Time, m *storeMetrics) (*resident, error) {
 	c := &resident{
 		dir: dir, most: most, now: now, m: m,
@@ -86,7 +91,7 @@ func openResident(dir string, most int64, now func() time.Time, m *storeMetrics)
 			continue
 		}
 		c.items[f.etag] = c.order.PushFront(f.copyFile)
-		c.bytes += f.size
+		c.bytes += f.disk()
 	}
 	c.evict()
 	return c, nil
@@ -186,7 +191,7 @@ func (c *resident) forget(etag string, entry *copyFile) {
 func (c *resident) remove(e *list.Element) {
 	entry := c.order.Remove(e).(*copyFile)
 	delete(c.items, entry.etag)
-	c.bytes -= entry.size
+	c.bytes -= entry.disk()
 }
 
 // evict deletes what was not used for longest until the rest and the unfinished
@@ -299,7 +304,7 @@ func (a *admission) admit(etag string, size int64) {
 		return
 	}
 	c.items[etag] = c.order.PushFront(entry)
-	c.bytes += size
+	c.bytes += entry.disk()
 	c.m.residents.Inc()
 	c.evict()
 }

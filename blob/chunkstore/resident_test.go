@@ -167,6 +167,21 @@ func TestResidentEviction(t *testing.T) {
 	wantFiles(t, dir, 3)
 }
 
+// TestResidentTinyCopies: a file takes up whole blocks. Copies of tiny NARs, counted by
+// their bytes, would fill many times the disk they were given.
+func TestResidentTinyCopies(t *testing.T) {
+	mem, d := memblob.New(), newDirectory()
+	dir := t.TempDir()
+	s := mkStore(t, mem, d, chunkstore.Options{Dir: dir, ResidentBytes: 20 * 4096})
+	for i := range uint64(30) {
+		mustWrite(t, s, d, text(i, 500))
+	}
+	wantFiles(t, dir, 20)
+	s.Close()
+	mkStore(t, mem, d, chunkstore.Options{Dir: dir, ResidentBytes: 10 * 4096})
+	wantFiles(t, dir, 10)
+}
+
 // TestResidentUnfinished counts the copies that are being written: many pulls at
 // once must not fill the disk, which is also that of the index.
 func TestResidentUnfinished(t *testing.T) {
