@@ -432,15 +432,45 @@ func TestHitsAreLocal(t *testing.T) {
 	hp := pub.Path.StorePath.HashPart()
 	_, err1 := n.Path(ctx, "ci", hp)
 	_, err2 := n.Cache(ctx, "ci")
-	_, err3 := n.MissingPaths(ctx, "ci", []nix.HashPart{hp})
 	_, err4 := n.Recipe(ctx, pub.Path.NarHash)
 	_, err5 := n.PackLayout(ctx, pub.Packs[0].Layout.ID)
 	_, _, err6 := n.LookupChunks(ctx, []chunk.ID{{1}})
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	if err := errors.Join(err1, err2, err4, err5, err6); err != nil {
 		t.Fatal(err)
 	}
 	if got := n.metrics.catchUps.Get(); got != before {
 		t.Errorf("%d catch-ups for hits, want none", got-before)
+	}
+}
+
+// TestMissingAfterWithdrawal asks another node than the one that withdrew a path, or
+// destroyed its cache and made a new one, what is to be pushed. Who hears "nothing"
+// pushes nothing, and believes that the path is there.
+func TestMissingAfterWithdrawal(t *testing.T) {
+	bucket := mkBucket(t)
+	a, b := mkNode(t, bucket), mkNode(t, bucket)
+	ctx := t.Context()
+	a.mustCreate("ci")
+	pub := mkPublication(t, "ci", "x", mkPack(1, 1, 2))
+	hp := pub.Path.StorePath.HashPart()
+	for name, remove := range map[string]func() error{
+		"withdrawn": func() error { _, err := a.Withdraw(ctx, "ci", hp); return err },
+		"destroyed": func() error {
+			_, err := a.DestroyCache(ctx, "ci")
+			a.mustCreate("ci")
+			return err
+		},
+	} {
+		a.mustPublish(pub)
+		if _, err := b.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := b.MissingPaths(ctx, "ci", []nix.HashPart{hp}); err != nil || len(m) != 1 {
+			t.Errorf("%s: missing %v, %v; want the path", name, m, err)
+		}
 	}
 }
 
