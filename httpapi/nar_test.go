@@ -215,17 +215,26 @@ func TestNarInfoDetails(t *testing.T) {
 	fp, err := p.Info.Fingerprint()
 	must(t, err)
 	good := uploader.Sign(fp).String()
-	deriver, system, ca := "00bgd045z0d4icpbc2yyz4gx48ak44la-p.drv", "x86_64-linux", "fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s"
+	deriver, system := "00bgd045z0d4icpbc2yyz4gx48ak44la-p.drv", "x86_64-linux"
 	info := infoOf("open", p)
 	info.Sigs = []string{"not a signature", good, good, ""}
-	info.Deriver, info.System, info.CA = &deriver, &system, &ca
+	info.Deriver, info.System = &deriver, &system
 	n.upload(n.root(), info, p.NAR).want(t, 200, "")
 	got := n.narInfo("open", p.Info.StorePath.HashPart(), "")
 	if len(got.Sig) != 2 || got.Sig[0].Name() != "open" || got.Sig[1].String() != good {
 		t.Errorf("signatures %v, want the cache's and then the uploaded one", got.Sig)
 	}
-	if got.Deriver != deriver || got.System != system || got.CA != ca {
+	if got.Deriver != deriver || got.System != system || got.CA != "" {
 		t.Errorf("deriver %q, system %q, CA %q", got.Deriver, got.System, got.CA)
+	}
+	ca := "text:sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	named, err := nix.ParseStorePath("/nix/store/4g4g9i669dl63abpww0djbl2jxl6bwiz-x") // builtins.toFile "x" "hello"
+	must(t, err)
+	info = infoOf("open", dep)
+	info.StorePath, info.StorePathHash, info.CA = named.String(), named.HashPart().String(), &ca
+	n.upload(n.root(), info, dep.NAR).want(t, 200, "")
+	if got := n.narInfo("open", named.HashPart(), ""); got.CA != ca {
+		t.Errorf("CA %q", got.CA)
 	}
 	wantURL := "nar/" + p.Info.StorePath.HashPart().String() + "-" + strings.TrimPrefix(p.Info.NarHash.Nix32(), "sha256:") + ".nar.zst"
 	if got.URL != wantURL || !got.NarHash.IsZero() && got.NarHash != p.Info.NarHash {

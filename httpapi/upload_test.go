@@ -57,6 +57,11 @@ func TestUploadInfo(t *testing.T) {
 	f("deriver", func(i *wire.UploadInfo) { i.Deriver = text("x\ny") }, 400, "deriver")
 	f("system", func(i *wire.UploadInfo) { i.System = text("x\nSig: y") }, 400, "system")
 	f("content address", func(i *wire.UploadInfo) { i.CA = text("fixed:\nSig: y") }, 400, "")
+	f("content address of nothing", func(i *wire.UploadInfo) { i.CA = text("junk") }, 400, "ca:")
+	f("content address without a hash", func(i *wire.UploadInfo) { i.CA = text("fixed:r:sha256:zzz") }, 400, "ca:")
+	f("content address of another path", func(i *wire.UploadInfo) {
+		i.CA = text("fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s")
+	}, 400, "ca:")
 	f("many references", func(i *wire.UploadInfo) {
 		i.References = nil
 		for range 20 { // in a header; the bound itself is the catalog's

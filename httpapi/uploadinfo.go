@@ -93,6 +93,15 @@ func parseUploadInfo(info *wire.UploadInfo) (*upload, error) {
 		}
 		up.references = append(up.references, ref)
 	}
+	if text := deref(info.CA); text != "" {
+		ca, err := nix.ParseContentAddress(text)
+		if err != nil {
+			return nil, requestError("ca: %v", err)
+		}
+		if err := ca.Check(up.path, up.references); err != nil {
+			return nil, requestError("ca: %v", err)
+		}
+	}
 	narHash, err := nix.ParseHash(info.NarHash)
 	if err != nil {
 		return nil, requestError("nar_hash: %v", err)

@@ -133,3 +133,15 @@ func FuzzNix32(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseContentAddress(f *testing.F) {
+	f.Add("fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s")
+	f.Add("fixed:git:sha1:0000000000000000000000000000000000000000")
+	f.Add("text:sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+	f.Fuzz(func(t *testing.T, s string) {
+		ca, err := ParseContentAddress(s)
+		if err == nil && (ca.Hash.IsZero() || len(s) > 200) {
+			t.Errorf("%q: %+v", s, ca)
+		}
+	})
+}
