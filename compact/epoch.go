@@ -32,7 +32,7 @@ func (r *round) claim(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	root, err := r.change().Swap(ctx, r.bucket, func(root *wal.Root) error {
+	root, err := r.swap(ctx, func(root *wal.Root) error {
 		if err := root.CheckWriter(); err != nil {
 			return err
 		}
@@ -59,7 +59,13 @@ func (r *round) busy(root wal.Root) {
 	r.rep.Busy = &Claim{Epoch: root.CompactEpoch, By: root.By, At: root.At.UTC().Truncate(time.Second)}
 }
 
-func (r *round) change() wal.RootChange { return wal.RootChange{Env: r.env, By: r.o.By} }
+// swap changes ROOT. A swap without an answer is asked after until it is known what
+// became of it; when the bucket says nothing at all for long, the round ends.
+func (r *round) swap(ctx context.Context, change func(*wal.Root) error) (wal.Root, error) {
+	ctx, cancel := r.env.WithTimeout(ctx, attempts*r.o.CallTimeout)
+	defer cancel()
+	return wal.RootChange{Env: r.env, By: r.o.By}.Swap(ctx, r.bucket, change)
+}
 
 // install writes the snapshot and makes it the one ROOT names.
 //
@@ -90,7 +96,7 @@ func (r *round) install(ctx context.Context, next *wal.Snapshot) error {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
 	base := r.root.Snapshot
-	root, err := r.change().Swap(ctx, r.bucket, func(root *wal.Root) error {
+	root, err := r.swap(ctx, func(root *wal.Root) error {
 		if root.Snapshot.Key == ref.Key {
 			return nil // an earlier attempt has landed after all
 		}

@@ -91,16 +91,7 @@ func (f *fold) tables(below map[wal.Shard]bool, limit int64, m Mutants) ([]wal.R
 			out = append(out, b)
 			return nil
 		})
-		for _, key := range keys[:n] {
-			c, kind := f.rows[key], wal.Set
-			if c.deleted {
-				kind = wal.Delete
-			}
-			if err := w.add(kind, []byte(key), c.value); err != nil {
-				return nil, nil, err
-			}
-		}
-		if err := w.finish(); err != nil {
+		if err := f.write(w, keys[:n]); err != nil {
 			return nil, nil, err
 		}
 		keys = keys[n:]
@@ -108,6 +99,21 @@ func (f *fold) tables(below map[wal.Shard]bool, limit int64, m Mutants) ([]wal.R
 		all = append(all, out)
 	}
 	return runs, all, nil
+}
+
+// write adds the rows of one shard.
+func (f *fold) write(w *runWriter, keys []string) error {
+	defer w.abort()
+	for _, key := range keys {
+		c, kind := f.rows[key], wal.Set
+		if c.deleted {
+			kind = wal.Delete
+		}
+		if err := w.add(kind, []byte(key), c.value); err != nil {
+			return err
+		}
+	}
+	return w.finish()
 }
 
 // shards returns, in order, the shards that the fold has something to say of.

@@ -40,6 +40,7 @@ func (r *round) merge(ctx context.Context, runs []wal.Run, oldest bool) (wal.Run
 		out.Tables = append(out.Tables, b.meta)
 		return nil
 	})
+	defer w.abort()
 	dropped := wal.Summer{}
 	for {
 		winner := newest(cursors)

@@ -100,6 +100,14 @@ func tableOptions(m Mutants) sstable.WriterOptions {
 	}
 }
 
+// abort lets go of an unfinished table. After finish it does nothing.
+func (rw *runWriter) abort() {
+	if rw.w != nil {
+		_ = rw.w.Close() // what it wrote is thrown away
+		rw.obj, rw.w = nil, nil
+	}
+}
+
 func (rw *runWriter) begin() {
 	rw.obj = &objstorage.MemObj{}
 	rw.w = sstable.NewWriter(rw.obj, tableOptions(rw.mutant))
@@ -180,13 +188,15 @@ func (rw *runWriter) end(next []byte) error {
 			rw.meta.Largest = s.end
 		}
 	}
-	if err := rw.w.Close(); err != nil {
+	w := rw.w
+	rw.w = nil
+	if err := w.Close(); err != nil {
 		return fmt.Errorf("write table of shard %v: %w", rw.shard, err)
 	}
 	b := built{meta: rw.meta, body: slices.Clone(rw.obj.Data())}
 	b.meta.Sum, b.meta.Size, b.meta.SHA256 = rw.sum.Total, int64(len(b.body)), wal.DigestOf(b.body)
 	b.meta.Smallest, b.meta.Largest = slices.Clone(b.meta.Smallest), slices.Clone(b.meta.Largest)
-	rw.obj, rw.w = nil, nil
+	rw.obj = nil
 	if !rw.mutant.lowestLevel() {
 		if err := verifyTable(b.meta, b.body, now); err != nil {
 			return err

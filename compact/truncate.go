@@ -108,7 +108,7 @@ func (r *round) truncate(ctx context.Context) error {
 	if r.o.Mutants.deleteBeforeFloor() {
 		r.deleteSlots(ctx, from, to)
 	}
-	root, err := r.change().Swap(ctx, r.bucket, func(root *wal.Root) error {
+	root, err := r.swap(ctx, func(root *wal.Root) error {
 		root.Floor = max(root.Floor, min(to, root.Snapshot.Seq))
 		return nil
 	})
