@@ -26,7 +26,12 @@ type Compactor struct {
 	last    *wal.Snapshot         // the last base
 	past    map[blob.Key]*past    // what the sweep knows of snapshots, which never change
 	names   map[blob.Key]blob.Key // one copy of each table's name that stands in past
+	swept   time.Time             // when the last sweep ended
 }
+
+// sweepEvery is how often a bucket in which nothing happens is swept all the same,
+// because what is in it grows older.
+const sweepEvery = time.Hour
 
 // New returns a Compactor. Nothing is read or written before the first Round.
 func New(bucket blob.Bucket, o Options) *Compactor {
@@ -118,11 +123,14 @@ func (r *round) run(ctx context.Context) error {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
-	if err := r.truncate(ctx); err != nil {
-		return err
-	}
-	if err := r.sweep(ctx); err != nil {
-		return err
+	if since := r.env.Now().Sub(r.swept); !r.rep.Idle() || r.mode.DryRun || since < 0 || since >= sweepEvery {
+		if err := r.truncate(ctx); err != nil {
+			return err
+		}
+		if err := r.sweep(ctx); err != nil {
+			return err
+		}
+		r.swept = r.env.Now()
 	}
 	r.rep.Snapshot, r.rep.Floor = r.root.Snapshot.Seq, r.root.Floor
 	r.rep.Runs = len(r.base.Runs)
