@@ -58,7 +58,8 @@ type Bucket interface {
 	// io.ErrUnexpectedEOF after the bytes there are; it never ends early with a
 	// clean io.EOF. A stream that breaks on the way ends with another error, of
 	// KindUnreachable, and may be resumed by asking for the rest. off must not be
-	// negative and n must be positive. The caller closes the reader.
+	// negative and n must be positive. The caller closes the reader; closing it
+	// under a Read, or a second time, does no harm.
 	GetRange(ctx context.Context, key Key, off, n int64) (io.ReadCloser, error)
 
 	// Create stores body under key if there is no object. It returns ErrExist if

@@ -123,18 +123,23 @@ func (o *observed) List(ctx context.Context, prefix, after Key) iter.Seq2[Info, 
 	}
 }
 
-// observedReader reports its call once, on Close.
+// observedReader reports its call once, on Close, which may come while a Read is
+// under way.
 type observedReader struct {
 	io.ReadCloser
-	o    *observed
-	ctx  context.Context //nolint:containedctx // the reader is the rest of the call that had this ctx
-	call Call
-	err  error
-	once sync.Once
+	o   *observed
+	ctx context.Context //nolint:containedctx // the reader is the rest of the call that had this ctx
+
+	mu     sync.Mutex // guards what follows
+	call   Call
+	err    error
+	closed bool
 }
 
 func (r *observedReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.call.Bytes += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.err = err
@@ -144,6 +149,12 @@ func (r *observedReader) Read(p []byte) (int, error) {
 
 func (r *observedReader) Close() error {
 	err := r.ReadCloser.Close()
-	r.once.Do(func() { r.o.report(r.ctx, r.call, r.err) })
+	r.mu.Lock()
+	call, failed, again := r.call, r.err, r.closed
+	r.closed = true
+	r.mu.Unlock()
+	if !again {
+		r.o.report(r.ctx, call, failed)
+	}
 	return err
 }

@@ -81,3 +81,54 @@ func TestObserve(t *testing.T) {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 }
+
+// TestObserveCloseWhileReading closes a reader under a Read, as who has sent a
+// request twice does with the slower answer. It fails under the race detector.
+func TestObserveCloseWhileReading(t *testing.T) {
+	calls := make(chan blob.Call, 1)
+	b := blob.Observe(&endless{memblob.New()}, func(_ context.Context, c blob.Call) { calls <- c })
+	r, err := b.GetRange(t.Context(), "pack/1", 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, done := make(chan struct{}), make(chan error)
+	go func() {
+		_, err := r.Read(make([]byte, 10))
+		close(begun)
+		for err == nil {
+			_, err = r.Read(make([]byte, 10))
+		}
+		done <- err
+	}()
+	<-begun
+	r.Close()
+	if err := <-done; !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("read from a closed reader: %v", err)
+	}
+	if c := <-calls; c.Bytes < 10 || c.Op != "get_range" {
+		t.Errorf("reported %+v, want a get_range of 10 bytes or more", c)
+	}
+}
+
+// endless is a bucket whose objects have no end.
+type endless struct{ blob.Bucket }
+
+func (*endless) GetRange(context.Context, blob.Key, int64, int64) (io.ReadCloser, error) {
+	return &endlessReader{closed: make(chan struct{})}, nil
+}
+
+type endlessReader struct{ closed chan struct{} }
+
+func (r *endlessReader) Read(p []byte) (int, error) {
+	select {
+	case <-r.closed:
+		return 0, io.ErrClosedPipe
+	default:
+		return len(p), nil
+	}
+}
+
+func (r *endlessReader) Close() error {
+	close(r.closed)
+	return nil
+}

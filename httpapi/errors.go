@@ -199,8 +199,7 @@ func (x *exchange) fail(err error) {
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if pending {
-		_ = x.rc.EnableFullDuplex() // else the server reads before it answers
-		h.Set("Connection", "close")
+		x.answerFirst()
 	}
 	x.WriteHeader(e.status)
 	if _, err := x.Write(body); err != nil {
@@ -212,23 +211,23 @@ func (x *exchange) fail(err error) {
 }
 
 const (
-	// serverDrains is what net/http reads away by itself after a handler.
-	serverDrains = 256 << 10
 	// drainBytes and drainTime bound how long we listen to a body nobody wants.
 	drainBytes = 16 << 20
 	drainTime  = 5 * time.Second
 )
 
-// bodyPending reports whether more of the body may be arriving than net/http would read
-// away by itself.
-func (x *exchange) bodyPending() bool {
-	if x.body.done || x.body.empty {
-		return false
-	}
-	n := x.r.ContentLength
-	return n < 0 || n-x.body.read > serverDrains
+// bodyPending reports whether more of the body may be arriving.
+func (x *exchange) bodyPending() bool { return !x.body.done && !x.body.empty }
+
+// answerFirst lets the answer out before the rest of the body is in, which net/http by
+// itself does not: up to 256 KiB it waits for, and without a deadline.
+func (x *exchange) answerFirst() {
+	_ = x.rc.EnableFullDuplex()
+	x.Header().Set("Connection", "close")
 }
 
+// drain listens to the rest of the body, so that a client which only then listens to us
+// sees the answer.
 func (x *exchange) drain() {
 	if err := x.rc.Flush(); err != nil {
 		return
@@ -236,10 +235,19 @@ func (x *exchange) drain() {
 	if x.r.Header.Get("Expect") != "" && x.body.read == 0 {
 		return // the client waits for our word before it sends, and has got it
 	}
-	if err := x.rc.SetReadDeadline(x.s.opts.Now().Add(drainTime)); err != nil {
+	if !x.lastRead() {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, x.body.src, drainBytes) // whatever ends it, the answer is out
+}
+
+// lastRead bounds what net/http, or drain, still reads of a body after its handler.
+func (x *exchange) lastRead() bool {
+	if x.lastReadSet {
+		return true
+	}
+	x.lastReadSet = true
+	return x.rc.SetReadDeadline(x.s.opts.Now().Add(min(drainTime, x.s.opts.StallTimeout))) == nil
 }
 
 // mustJSON encodes a value of ours.

@@ -38,6 +38,7 @@ type exchange struct {
 	written      int64
 	writeBy      time.Time // the write deadline in force
 	headerIsSent bool
+	lastReadSet  bool
 }
 
 // ServeHTTP is everything around a handler: panics, the access line, the checks that come
@@ -125,6 +126,9 @@ func (x *exchange) end() {
 		}
 	}
 	x.finish(panicked != nil)
+	if x.bodyPending() {
+		x.lastRead()
+	}
 	if panicked != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -191,6 +195,9 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 && !x.headerIsSent {
 		x.status, x.headerIsSent = status, true
+		if x.bodyPending() && x.body.read == 0 {
+			x.answerFirst() // nobody was interested in the body
+		}
 	}
 	x.extendWrite()
 	x.w.WriteHeader(status)
@@ -228,11 +235,11 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	}
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
-		return x.copyFrom(src)
+		return copyThrough(x, src)
 	}
 	rf, canSend := x.w.(io.ReaderFrom)
 	if _, isFile := limited.R.(*os.File); !isFile || !canSend {
-		return x.copyFrom(src)
+		return copyThrough(x, src)
 	}
 	var total int64
 	for limited.N > 0 {
@@ -249,14 +256,15 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	return total, nil
 }
 
-func (x *exchange) copyFrom(src io.Reader) (int64, error) {
+// copyThrough copies through a pooled buffer.
+func copyThrough(dst io.Writer, src io.Reader) (int64, error) {
 	buf := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buf)
 	var total int64
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
-			m, werr := x.Write(buf[:n])
+			m, werr := dst.Write(buf[:n])
 			total += int64(m)
 			if werr != nil {
 				return total, werr

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -330,5 +329,3 @@ func mkPath(t testing.TB, name string, seed uint64, size int, refs ...nix.StoreP
 	t.Helper()
 	return nixtest.MkPath(t, name, nixtest.MkTree(seed, size), refs...)
 }
-
-var _ = fmt.Sprint

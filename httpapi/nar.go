@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/celler/celler/blob/chunkstore"
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
 
@@ -41,7 +43,14 @@ func (s *server) nar(x *exchange) error {
 		return err
 	}
 	if narHash != nil && *narHash != path.NarHash {
-		return errNoSuchObject // the path was pushed again with other content
+		// The path was pushed again with other content. Which of the two is the newer
+		// one, what we have or what another node's narinfo named, only the log can say.
+		if path, err = s.newestPath(x.r.Context(), cache.Name, hashPart); err != nil {
+			return err
+		}
+		if *narHash != path.NarHash {
+			return errNoSuchObject
+		}
 	}
 	recipe, err := s.cat.Recipe(x.r.Context(), path.NarHash)
 	if err != nil {
@@ -66,6 +75,14 @@ func (s *server) nar(x *exchange) error {
 		x.cacheable(&cache, ageMeta) // the alias names a path, whose content may change
 	}
 	return x.sendContent(content)
+}
+
+// newestPath is Path that does not take what is in the index for an answer.
+func (s *server) newestPath(ctx context.Context, cache catalog.CacheName, hashPart nix.HashPart) (catalog.Path, error) {
+	if _, err := s.cat.CatchUp(ctx); err != nil {
+		return catalog.Path{}, err
+	}
+	return s.cat.Path(ctx, cache, hashPart)
 }
 
 // parseNarFileName reads "<hash part>-<NAR hash>.nar.zst" or "<hash part>.nar".
@@ -107,11 +124,16 @@ func (x *exchange) sendContent(content io.ReadSeeker) error {
 		x.r.Header.Set("Range", "bytes="+strconv.FormatInt(math.MaxInt64, 10)+"-")
 	}
 	probe := &errorWatcher{ReadSeeker: content}
-	var served io.ReadSeeker = probe
 	if _, ok := content.(*os.File); ok {
-		served = content // as it is, or the kernel could not send it
+		http.ServeContent(x, x.r, "", time.Time{}, content) // as it is, or the kernel could not send it
+	} else {
+		late := &lateHeader{exchange: x}
+		http.ServeContent(late, x.r, "", time.Time{}, probe)
+		if probe.err != nil && !x.headerIsSent {
+			return x.unreadable(probe.err)
+		}
+		late.send()
 	}
-	http.ServeContent(x, x.r, "", time.Time{}, served)
 
 	if x.status == http.StatusRequestedRangeNotSatisfiable {
 		return nil
@@ -129,6 +151,41 @@ func (x *exchange) sendContent(content io.ReadSeeker) error {
 	}
 	x.s.metrics.torn.Inc()
 	panic(http.ErrAbortHandler)
+}
+
+// unreadable is the answer about content of which not even the first byte could be had.
+func (x *exchange) unreadable(err error) error {
+	for _, name := range []string{"Content-Range", "Content-Length", "Content-Type"} {
+		x.Header().Del(name)
+	}
+	if x.r.Context().Err() != nil || translate(err).status != http.StatusInternalServerError {
+		return err
+	}
+	return errIncomplete.because(err)
+}
+
+// lateHeader keeps the status back until there is a first byte to send after it.
+type lateHeader struct {
+	*exchange
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (l *lateHeader) WriteHeader(status int) { l.status = status }
+
+// Write implements http.ResponseWriter.
+func (l *lateHeader) Write(p []byte) (int, error) {
+	l.send()
+	return l.exchange.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (l *lateHeader) ReadFrom(src io.Reader) (int64, error) { return copyThrough(l, src) }
+
+func (l *lateHeader) send() {
+	if l.status != 0 && !l.headerIsSent {
+		l.exchange.WriteHeader(l.status)
+	}
 }
 
 // errorWatcher remembers why reading failed, which ServeContent does not tell.

@@ -3,13 +3,11 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"mime"
 	"mime/multipart"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,6 +141,37 @@ func (b *breaking) GetRange(ctx context.Context, key blob.Key, off, n int64) (io
 	return b.Bucket.GetRange(ctx, key, off, n)
 }
 
+// What cannot even be begun is said in words: the client would else see an empty answer.
+func TestNarThatCannotBeBegun(t *testing.T) {
+	bucket := &breaking{Bucket: memblob.New()}
+	bucket.left.Store(1 << 40)
+	n := mkNode(t, bucket, func(o *nodeOptions) { o.chunks = chunkstore.Options{PackBytes: 64 << 10, ReadAhead: 64 << 10} })
+	url, whole := servedNar(t, n, "c")
+	bucket.left.Store(0)
+	for _, header := range [][]string{nil, {"Range", "bytes=5-9"}, {"Range", "bytes=-1"}} {
+		r := n.call("GET", url, "", nil, header...).want(t, 503, wire.ErrorIncompleteNar)
+		for _, name := range []string{"ETag", "Content-Range", "Accept-Ranges", "Last-Modified"} {
+			if v := r.Header.Get(name); v != "" {
+				t.Errorf("%v: %s is %q on status 503", header, name, v)
+			}
+		}
+		if r.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: no Retry-After", header)
+		}
+	}
+	n.call("HEAD", url, "", nil).want(t, 200, "")
+	etag := n.call("HEAD", url, "", nil).Header.Get("ETag")
+	n.call("GET", url, "", nil, "If-None-Match", etag).want(t, 304, "")
+	n.call("GET", url, "", nil, "Range", "bytes=99999999-").want(t, 416, "")
+	bucket.left.Store(1 << 40)
+	if r := n.call("GET", url, "", nil).want(t, 200, ""); !bytes.Equal(r.body, whole) {
+		t.Error("the NAR is damaged")
+	}
+	if r := n.call("GET", url, "", nil, "Range", "bytes=5-9").want(t, 206, ""); !bytes.Equal(r.body, whole[5:10]) {
+		t.Errorf("the range is damaged: %x", r.body)
+	}
+}
+
 // A NAR that cannot be completed must never look complete.
 func TestTornNar(t *testing.T) {
 	bucket := &breaking{Bucket: memblob.New()}
@@ -226,5 +255,3 @@ func TestNarInfoDetails(t *testing.T) {
 	n.call("GET", "/shut/"+p.Info.StorePath.HashPart().String()+".narinfo", n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 	n.call("GET", "/shut/"+wantURL, n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 }
-
-var _, _ = errors.New, strconv.Itoa

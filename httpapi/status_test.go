@@ -17,7 +17,6 @@ import (
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/httpapi/wire"
-	"github.com/celler/celler/nix/nixtest"
 )
 
 const createBody = `{"keypair":"Generate","is_public":false,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":[]}`
@@ -339,6 +338,7 @@ func TestAccessLogAndMetrics(t *testing.T) {
 	n.call("GET", "/open/"+p.Info.StorePath.HashPart().String()+".narinfo", n.token("x: pull"), nil)
 	n.call("GET", "/open/short.narinfo", "", nil)
 	n.call("GET", "/open/nix-cache-info", "broken.token", nil)
+	waitFor(t, func() bool { return strings.Count(n.logs.String(), `"msg":"request"`) == 5 })
 	lines := map[string]map[string]any{}
 	for line := range strings.SplitSeq(strings.TrimSpace(n.logs.String()), "\n") {
 		var l map[string]any
@@ -387,5 +387,3 @@ func TestPanicIsAnswered(t *testing.T) {
 		t.Error("the panic is not in the log")
 	}
 }
-
-var _ = nixtest.MkStorePath

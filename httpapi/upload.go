@@ -42,6 +42,21 @@ func (s *server) uploadPath(x *exchange) error {
 	if up.size > s.opts.MaxNarBytes {
 		return tooLarge("The NAR has %d bytes, this server takes at most %d.", up.size, s.opts.MaxNarBytes)
 	}
+	path := catalog.Path{
+		Cache:      cache.Name,
+		StorePath:  up.path,
+		NarHash:    up.narHash,
+		NarSize:    up.size,
+		References: up.references,
+		Deriver:    up.deriver,
+		System:     deref(info.System),
+		CA:         deref(info.CA),
+		Sigs:       up.sigs,
+		By:         x.grant.Subject,
+	}
+	if err := path.Valid(); err != nil {
+		return requestError("%v", err)
+	}
 	stored, deduplicated, err := x.receive(up)
 	if err != nil {
 		return err
@@ -52,20 +67,7 @@ func (s *server) uploadPath(x *exchange) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.opts.PublishTimeout)
 	defer cancel()
 	seq, err := s.cat.Publish(ctx, catalog.Publication{
-		Path: catalog.Path{
-			Cache:      cache.Name,
-			StorePath:  up.path,
-			NarHash:    up.narHash,
-			NarSize:    up.size,
-			FileSize:   stored.Recipe.Served.Size,
-			References: up.references,
-			Deriver:    up.deriver,
-			System:     deref(info.System),
-			CA:         deref(info.CA),
-			Sigs:       up.sigs,
-			By:         x.grant.Subject,
-			Created:    s.opts.Now(),
-		},
+		Path:   path,
 		Recipe: stored.Recipe,
 		Packs:  stored.Packs,
 	})

@@ -64,6 +64,12 @@ func TestUploadInfo(t *testing.T) {
 		}
 	}, 400, "reference")
 	f("absent cache", func(i *wire.UploadInfo) { i.Cache = "absent" }, 404, wire.ErrorNoSuchCache)
+	// What is wrong with the information is said before the NAR is looked at.
+	early := good
+	early.CA = text("fixed:\nSig: y")
+	if r := n.upload(n.root(), early, []byte("no NAR")).want(t, 400, ""); !strings.Contains(string(r.body), "content address") {
+		t.Errorf("bad content address before a bad NAR: body %.300s", r.body)
+	}
 	n.absent("c", p.Info.StorePath.HashPart())
 
 	// Every spelling of the hash is one hash.
@@ -244,6 +250,27 @@ func TestDownloadStall(t *testing.T) {
 			_, err = io.WriteString(conn, "GET /c/"+info.URL+" HTTP/1.1\r\nHost: h\r\n\r\n")
 			must(t, err)
 			waitFor(t, func() bool { return strings.Contains(m.logs.String(), `"aborted":true`) })
+
+			// One that is slow, but reads now and then, is served for as long as it takes.
+			slow := mkNode(t, n.bucket, func(o *nodeOptions) {
+				o.http.StallTimeout = time.Second
+				o.chunks.Dir = dir
+			})
+			resp, err := slow.client.Get(slow.srv.URL + "/c/" + info.URL) //nolint:noctx // a test
+			must(t, err)
+			defer resp.Body.Close()
+			tick := time.NewTicker(75 * time.Millisecond)
+			defer tick.Stop()
+			total := int64(0)
+			for err == nil {
+				var got int64
+				got, err = io.CopyN(io.Discard, resp.Body, 1<<20)
+				total += got
+				<-tick.C
+			}
+			if total != resp.ContentLength {
+				t.Errorf("a slow reader got %d of %d bytes: %v", total, resp.ContentLength, err)
+			}
 		})
 	}
 }
@@ -320,9 +347,7 @@ func TestBucketFull(t *testing.T) {
 		if strings.Contains(string(r.body), "secret") || !strings.Contains(string(r.body), c.says) || r.Header.Get("Retry-After") == "" {
 			t.Errorf("%v: answered with %s", c.err, r.body)
 		}
-		if !strings.Contains(n.logs.String(), c.err.Error()) {
-			t.Errorf("%v: the log does not say why", c.err)
-		}
+		waitFor(t, func() bool { return strings.Contains(n.logs.String(), c.err.Error()) }) // the log says why
 		n.absent("c", p.Info.StorePath.HashPart())
 	}
 	b.full = nil

@@ -320,6 +320,23 @@ func TestAReplicaBelowTheFloorLoadsTheSnapshot(t *testing.T) {
 	}
 }
 
+// TestAStateBelowTheFloorIsNoSignOfARollback restarts a replica whose last slot was
+// truncated while it was away.
+func TestAStateBelowTheFloorIsNoSignOfARollback(t *testing.T) {
+	bucket := mkBucket(t)
+	l, st := mustOpen(t, bucket, wal.Options{})
+	mustCommit(t, l, set("x", "1"))
+	old := st.Clone()
+	for i := range 5 {
+		mustCommit(t, l, set("x", fmt.Sprint(i)))
+	}
+	truncate(t.Context(), bucket, st, wal.Env{})
+	restarted := mustOpenState(t, bucket, old, wal.Options{})
+	if restarted.Seq() != l.Seq() || old.Dump() != st.Dump() {
+		t.Errorf("restarted at %v with %q, want %v with %q", restarted.Seq(), old.Dump(), l.Seq(), st.Dump())
+	}
+}
+
 func TestReadSegmentsOfAnEmptyBucket(t *testing.T) {
 	for s, err := range wal.ReadSegments(t.Context(), memblob.New(), 0, 0) {
 		if !errors.Is(err, blob.ErrNotExist) {

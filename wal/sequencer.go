@@ -235,7 +235,7 @@ func (l *Log) settle() error {
 	switch {
 	case b.outrun:
 		l.lost()
-	case l.cloned, !known && !b.open():
+	case !known && !b.open():
 		return l.fenced()
 	case session >= b.number:
 		l.committed()

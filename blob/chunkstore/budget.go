@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// readBudget bounds the bytes that all readers together hold in memory. Every
-// reader may wait for what it needs next; what it would fetch ahead it gets only
-// while there is plenty, so that readers behind slow clients, which hold what
-// they have for long, do not keep the others from making progress.
+// readBudget bounds the bytes that all readers together hold in memory. What a
+// reader would fetch ahead it gets only while there is plenty. For what it needs
+// next it waits, but not for ever: all memory may be held by readers whose clients
+// have stopped reading. So after overcommitAfter it gets its next unit, usually
+// some 100 KiB, beyond the budget: with n readers open, n units are the most that
+// can be added, and whoever limits the connections limits that.
 type readBudget struct {
 	total int64
 	sem   *semaphore.Weighted
@@ -25,11 +27,17 @@ func newReadBudget(total int64) *readBudget {
 	return &readBudget{total: total, sem: semaphore.NewWeighted(total)}
 }
 
-// need waits for n bytes, or for all there are if n is more.
+// overcommitAfter is how long a reader waits for memory.
+const overcommitAfter = time.Second
+
+// need waits for n bytes, or for all there are if n is more. It returns what the
+// caller has to free: n, or 0 if it waited in vain and may go on nevertheless.
 func (b *readBudget) need(ctx context.Context, n int64) (int64, error) {
 	n = min(n, b.total)
-	if err := b.sem.Acquire(ctx, n); err != nil {
-		return 0, err
+	patient, cancel := context.WithTimeout(ctx, overcommitAfter)
+	defer cancel()
+	if err := b.sem.Acquire(patient, n); err != nil {
+		return 0, ctx.Err()
 	}
 	b.count(n)
 	return n, nil
@@ -51,7 +59,7 @@ func (b *readBudget) ahead(n int64) bool {
 func (b *readBudget) scarce() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used > b.total/2
+	return b.used > b.total/4*3
 }
 
 func (b *readBudget) free(n int64) {

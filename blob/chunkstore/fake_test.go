@@ -15,12 +15,13 @@ type directory struct {
 	epoch  uint32
 	chunks map[chunk.ID]chunk.Location
 	packs  map[chunk.PackID]chunk.Layout
+	ids    map[chunk.PackID][]chunk.ID
 	fail   error // of CommitPacks
 	calls  int   // of CommitPacks
 }
 
 func newDirectory() *directory {
-	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout)}
+	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID)}
 }
 
 func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
@@ -59,7 +60,7 @@ func (d *directory) CommitPacks(_ context.Context, packs []chunk.NewPack) error 
 		if err != nil || len(rest) > 0 || len(p.IDs) != len(l.Sizes) {
 			return fmt.Errorf("pack %v: %d ids, %d sizes, %d bytes too many: %w", l.ID, len(p.IDs), len(l.Sizes), len(rest), err)
 		}
-		d.packs[l.ID] = l
+		d.packs[l.ID], d.ids[l.ID] = l, slices.Clone(p.IDs)
 		for i, id := range p.IDs {
 			if _, ok := d.chunks[id]; !ok {
 				d.chunks[id] = chunk.Location{Pack: l.ID, Index: uint32(i)}

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/blobtest"
 	"github.com/celler/celler/blob/chunk"
@@ -66,27 +68,51 @@ func TestReadFaults(t *testing.T) {
 	})
 }
 
-// TestReadManyFaults breaks a third of all requests.
+// TestReadManyFaults breaks a third of all requests, of several readers at once
+// that share buffers. Some of them stop in the middle.
 func TestReadManyFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		nar, recipe := mkGenerations(t, mem, d)
-		for seed := range uint64(30) {
+		clean := mkStore(t, mem, d, chunkstore.Options{})
+		want := wantServed(t, clean, &recipe, nar)
+		clean.Close()
+		whole := 0
+		for seed := range uint64(20) {
 			faulty := blobtest.NewFaulty(mem, blobtest.FaultyOptions{Decide: blobtest.Seeded(seed, 0.3, blobtest.LostRequest, blobtest.ShortBody, blobtest.Slow)})
 			s := mkStore(t, faulty, d, chunkstore.Options{})
-			rd, err := s.Open(t.Context(), &recipe)
-			if err != nil {
-				t.Fatal(err)
+			var wg sync.WaitGroup
+			var mu sync.Mutex // guards whole
+			for i := range int64(4) {
+				wg.Go(func() {
+					rd, err := s.Open(t.Context(), &recipe)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer rd.Close()
+					most := int64(len(want))
+					if i == 3 {
+						most = most * int64(seed) / 20
+					}
+					got, err := io.ReadAll(io.LimitReader(rd, most))
+					// It may give up, but never in silence, and never with other bytes.
+					if !bytes.Equal(got, want[:len(got)]) || err == nil && int64(len(got)) != most {
+						t.Errorf("seed %d: %d bytes, error %v; want %d, or an error, and the right bytes", seed, len(got), err, most)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						whole++
+					}
+				})
 			}
-			got, err := io.ReadAll(rd)
-			rd.Close()
+			wg.Wait()
 			s.Close()
-			// It may give up, but never in silence, and never with other bytes.
-			if err == nil && int64(len(got)) != recipe.Served.Size {
-				t.Fatalf("seed %d: %d bytes and no error, want %d", seed, len(got), recipe.Served.Size)
-			}
 		}
-		_ = nar
+		if whole < 40 {
+			t.Errorf("%d of 80 reads succeeded, want more than half", whole)
+		}
 	})
 }
 
@@ -141,6 +167,10 @@ func TestCorruption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		nar, recipe := mkGenerations(t, mem, d)
+		step := 331
+		if testing.Short() {
+			step = 2711
+		}
 		used := recipe.Packs()
 		for _, id := range used {
 			object, _, err := mem.Get(t.Context(), pack.Key(id))
@@ -148,7 +178,7 @@ func TestCorruption(t *testing.T) {
 				t.Fatal(err)
 			}
 			detected := 0
-			for at := 0; at < len(object); at += 331 {
+			for at := 0; at < len(object); at += step {
 				bad := bytes.Clone(object)
 				bad[at] ^= 0x40
 				if _, err := mem.Put(t.Context(), pack.Key(id), bad); err != nil {
@@ -336,12 +366,56 @@ func TestHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		nar, recipe := mkGenerations(t, mem, d)
-		s := mkStore(t, &stalled{Bucket: mem, every: 3}, d, chunkstore.Options{})
+		set := metrics.NewSet()
+		s := mkStore(t, &stalled{Bucket: mem, every: 4}, d, chunkstore.Options{Metrics: set})
 		begin := time.Now()
 		wantServed(t, s, &recipe, nar)
 		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("took %v, want little more than the patience with one GET", took)
 		}
+		if n := set.GetOrCreateCounter("celler_chunkstore_fetch_hedges_total").Get(); n == 0 {
+			t.Error("no GET was sent beside one that stands still")
+		}
 		s.Close()
 	})
+}
+
+// TestResume breaks a long GET in the middle: what had arrived is not fetched again.
+func TestResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, d := memblob.New(), newDirectory()
+		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-16k"), FrameBytes: 64 << 10}
+		s := mkStore(t, mem, d, o)
+		nar := noise(6 << 20)
+		res := mustWrite(t, s, d, nar)
+		s.Close()
+		faulty := blobtest.NewFaulty(mem, blobtest.FaultyOptions{})
+		for k := range 3 {
+			faulty.Set(blobtest.FailAt(k, blobtest.ShortBody))
+			count := blobtest.Count(faulty)
+			s := mkStore(t, count, d, o)
+			wantServed(t, s, &res.Recipe, nar)
+			s.Close()
+			if extra := count.Bytes("get_range") - res.Recipe.Served.Size; extra > 100_000 {
+				t.Errorf("GET %d broken: %d bytes were fetched twice, want one frame at most", k, extra)
+			}
+		}
+	})
+}
+
+// TestPlainHash checks that Plain does not end well if the whole is not what the
+// recipe says, although every chunk is.
+func TestPlainHash(t *testing.T) {
+	mem, d := memblob.New(), newDirectory()
+	_, recipe := mkGenerations(t, mem, d)
+	recipe.NarHash[5] ^= 1
+	s := mkStore(t, mem, d, chunkstore.Options{})
+	rd, err := s.Plain(t.Context(), &recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	if _, err := io.ReadAll(rd); err == nil || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("NAR hash is wrong: %v", err)
+	}
 }

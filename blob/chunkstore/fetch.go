@@ -36,6 +36,8 @@ type fetched struct {
 	view *packView
 	n    int // number of the frame
 
+	users atomic.Int32 // units that have not yet done with data
+
 	once sync.Once
 	done chan struct{} // closed when data or err is set
 	data []byte
@@ -63,6 +65,14 @@ func (f *fetched) filled() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// release is called by each unit when it needs the bytes no more.
+func (f *fetched) release(pool *bufferPool) {
+	if f.users.Add(-1) == 0 {
+		pool.put(f.data)
+		f.data = nil
 	}
 }
 
@@ -102,7 +112,7 @@ func (e *extent) missing() int {
 func (e *extent) run(ctx context.Context) {
 	tries := 0
 	for seen := int64(0); ; {
-		err := e.round(ctx)
+		err := e.round(ctx, tries)
 		if e.missing() == len(e.frames) {
 			return
 		}
@@ -122,8 +132,9 @@ func (e *extent) run(ctx context.Context) {
 }
 
 // round sends a GET, and a second one if the first makes no progress, and returns
-// when the extent is complete or all GETs have ended.
-func (e *extent) round(ctx context.Context) (err error) {
+// when the extent is complete or all GETs have ended. It is the more patient the
+// more tries were in vain: what is slow may be the bucket and not the request.
+func (e *extent) round(ctx context.Context, tries int) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan error, 2) // one place for each GET, so that none blocks
 	running := 0
@@ -138,7 +149,7 @@ func (e *extent) round(ctx context.Context) (err error) {
 		}
 	}()
 	start()
-	patience, hedge := e.patience()
+	patience, hedge := e.patience(tries)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for seen := e.progress.Load(); ; {
@@ -161,7 +172,7 @@ func (e *extent) round(ctx context.Context) (err error) {
 		default:
 			return fmt.Errorf("no progress for %v", patience)
 		}
-		patience, _ = e.patience()
+		patience, _ = e.patience(tries)
 		timer.Reset(patience)
 	}
 }
@@ -169,9 +180,9 @@ func (e *extent) round(ctx context.Context) (err error) {
 // stallTimeout ends a GET that stands still where none may be sent beside it.
 const stallTimeout = 30 * time.Second
 
-// patience returns how long the next frame may take, and whether a second GET may
-// be sent after that.
-func (e *extent) patience() (time.Duration, bool) {
+// patience returns how long the next frame may take after so many tries, and
+// whether a second GET may be sent after that.
+func (e *extent) patience(tries int) (time.Duration, bool) {
 	n := int64(0)
 	if i := e.missing(); i < len(e.frames) {
 		n = e.frames[i].frame().Size
@@ -180,7 +191,7 @@ func (e *extent) patience() (time.Duration, bool) {
 	if !ok {
 		return stallTimeout, false
 	}
-	return d, true
+	return min(d<<tries, stallTimeout), true
 }
 
 // fail gives the frames that have not arrived an error.
@@ -242,7 +253,7 @@ func (e *extent) get(ctx context.Context) error {
 				return short(err)
 			}
 		}
-		data := make([]byte, fr.Size)
+		data := e.s.buffers.get(int(fr.Size))[:fr.Size]
 		if _, err := io.ReadFull(body, data); err != nil {
 			return short(err)
 		}
@@ -253,6 +264,8 @@ func (e *extent) get(ctx context.Context) error {
 		e.s.m.getBytes.AddInt64(fr.Size)
 		if f.fill(data, nil) {
 			e.progress.Add(1)
+		} else {
+			e.s.buffers.put(data) // the other GET was first
 		}
 		if i == 0 {
 			started = e.s.o.Now()

@@ -8,6 +8,7 @@ type storeMetrics struct {
 	packs, commits          *metrics.Counter
 	gets, getBytes          *metrics.Counter
 	retries, hedges         *metrics.Counter
+	overcommits             *metrics.Counter
 	encoded, passed         *metrics.Counter // bytes
 	residentHits, residents *metrics.Counter
 	residentDrops           *metrics.Counter
@@ -24,6 +25,7 @@ func newStoreMetrics(set *metrics.Set) *storeMetrics {
 		getBytes:      set.GetOrCreateCounter("celler_chunkstore_fetched_bytes_total"),
 		retries:       set.GetOrCreateCounter("celler_chunkstore_fetch_retries_total"),
 		hedges:        set.GetOrCreateCounter("celler_chunkstore_fetch_hedges_total"),
+		overcommits:   set.GetOrCreateCounter("celler_chunkstore_read_overcommits_total"),
 		encoded:       set.GetOrCreateCounter("celler_chunkstore_encoded_bytes_total"),
 		passed:        set.GetOrCreateCounter("celler_chunkstore_passed_bytes_total"),
 		residentHits:  set.GetOrCreateCounter("celler_chunkstore_resident_hits_total"),

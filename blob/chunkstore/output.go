@@ -57,18 +57,6 @@ type frameRun struct {
 	count uint32
 }
 
-// buffer returns an empty buffer with room for n plain bytes, more or less.
-func (s *Store) buffer(n int) []byte {
-	if b, ok := s.buffers.Get().(*[]byte); ok {
-		return (*b)[:0]
-	}
-	return make([]byte, 0, min(n, 64<<10))
-}
-
-func (s *Store) recycle(b []byte) {
-	s.buffers.Put(&b)
-}
-
 // frame takes a filled frame with its plain bytes.
 func (o *output) frame(ctx context.Context, f *frame, plain []byte) error {
 	o.refs(place{frame: f}, f.n)
@@ -88,6 +76,9 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 		}
 	}
 	s := o.w.s
+	if err := s.encodes.Acquire(ctx, 1); err != nil {
+		return err
+	}
 	j.done = make(chan struct{})
 	enc := s.codec.frames
 	if j.frame == nil {
@@ -96,8 +87,9 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 	// The store waits for it, and so does drop.
 	s.wg.Go(func() {
 		defer close(j.done)
+		defer s.encodes.Release(1)
 		j.data = enc.EncodeAll(plain, make([]byte, 0, len(plain)/2+64))
-		s.recycle(plain)
+		s.buffers.put(plain)
 	})
 	o.queue = append(o.queue, j)
 	return nil

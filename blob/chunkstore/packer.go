@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/pack"
@@ -20,7 +21,8 @@ import (
 // for what is in it; but as long as any upload is under way, such a wait is only
 // noted, and the pack goes on gathering until that upload has ended. So a lone
 // small Write is uploaded at once, and a thousand of them in parallel share a
-// few packs, without a timer: the upload itself is the time to gather.
+// few packs: the upload itself is the time to gather. Only one that takes longer
+// than gatherFor is not waited for: it may be stuck.
 type packer struct {
 	s     *Store
 	slots chan []byte // memory for packs; a pack takes one and its upload gives it back
@@ -121,21 +123,37 @@ func (p *packer) seal(full bool) {
 	p.s.wg.Go(func() { p.upload(o) })
 }
 
+// gatherFor is how long a pack may gather that a Write waits for.
+const gatherFor = time.Second
+
 // wait returns when o is durable. A full pack is then known to the directory.
 func (p *packer) wait(ctx context.Context, o *openPack) error {
+	var late <-chan time.Time
 	p.mu.Lock()
 	if !o.sealed {
 		o.wanted = true
 		if p.uploads == 0 {
 			p.seal(false)
+		} else {
+			timer := time.NewTimer(gatherFor)
+			defer timer.Stop()
+			late = timer.C
 		}
 	}
 	p.mu.Unlock()
-	select {
-	case <-o.done:
-		return o.err
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case <-o.done:
+			return o.err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			p.mu.Lock()
+			if !o.sealed {
+				p.seal(false)
+			}
+			p.mu.Unlock()
+		}
 	}
 }
 
@@ -193,9 +211,13 @@ func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
 	return np, nil
 }
 
-// recentChunks bounds the chunks of uploaded packs that are remembered because
-// the directory may not know them yet: their Writes commit them with their paths.
-const recentChunks = 64 << 10
+// recentPacks and recentChunks bound the uploaded packs that are remembered
+// because the directory may not know them yet: their Writes commit them with their
+// paths, within moments. A pack of one chunk costs about 1 KiB here.
+const (
+	recentPacks  = 1 << 10
+	recentChunks = 64 << 10
+)
 
 // keepRecent remembers a durable pack that its Writes have still to make known,
 // so that Writes of the same content in the meantime find it. The directory is
@@ -203,7 +225,7 @@ const recentChunks = 64 << 10
 func (p *packer) keepRecent(o *openPack) {
 	p.recent = append(p.recent, o)
 	p.chunks += len(o.ids)
-	for p.chunks > recentChunks && len(p.recent) > 1 {
+	for len(p.recent) > recentPacks || p.chunks > recentChunks && len(p.recent) > 1 {
 		old := p.recent[0]
 		p.recent = p.recent[1:]
 		p.chunks -= len(old.ids)

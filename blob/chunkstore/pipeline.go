@@ -14,8 +14,7 @@ const (
 	// or plain bytes of stretches. It is the size of the largest GET.
 	batchBytes = 4 << 20
 
-	// leastBatch is a batch when memory is scarce, and the first one, whose bytes
-	// somebody is waiting for.
+	// leastBatch is the first batch, whose bytes somebody is waiting for.
 	leastBatch = 512 << 10
 
 	// firstAhead is how far a pipeline reads ahead at first; it grows with what
@@ -37,6 +36,9 @@ type pipeline struct {
 	batches []*batch
 	ahead   int64 // compressed bytes in batches
 	eaten   int64 // bytes produced
+
+	last     *pending // the unit returned last, and its bytes
+	lastData []byte
 }
 
 // batch is some units with the frames they need.
@@ -72,8 +74,9 @@ func (p *pipeline) close() {
 	p.batches = nil
 }
 
-// next returns the bytes of the next unit. They are the caller's.
+// next returns the bytes of the next unit, which are valid until the next call.
 func (p *pipeline) next() ([]byte, error) {
+	p.recycle()
 	if len(p.batches) > 0 && p.batches[0].next == len(p.batches[0].units) {
 		p.s.readers.free(p.batches[0].cost)
 		p.ahead -= p.batches[0].weight
@@ -92,9 +95,25 @@ func (p *pipeline) next() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.piece.view != nil {
+		p.s.m.passed.AddInt64(int64(len(data)))
+	}
 	b.units[b.next-1] = nil
+	p.last, p.lastData = u, data
 	p.eaten += int64(len(data))
 	return data, nil
+}
+
+// recycle gives back the buffer of the unit that was returned last.
+func (p *pipeline) recycle() {
+	switch u := p.last; {
+	case u == nil:
+	case u.piece.view != nil:
+		u.frames[0].release(&p.s.buffers)
+	default:
+		p.s.buffers.put(p.lastData)
+	}
+	p.last, p.lastData = nil, nil
 }
 
 func (u *pending) wait(ctx context.Context) ([]byte, error) {
@@ -118,7 +137,10 @@ func (p *pipeline) fill() error {
 			return nil
 		}
 		most := int64(batchBytes)
-		if p.eaten == 0 && first || p.s.readers.scarce() {
+		switch {
+		case p.s.readers.scarce():
+			most = 1 // the next unit and no more
+		case p.eaten == 0 && first:
 			most = leastBatch
 		}
 		if !first && !p.s.readers.ahead(0) {
@@ -131,10 +153,14 @@ func (p *pipeline) fill() error {
 			return nil
 		}
 		if first {
-			var err error
-			if b.cost, err = p.s.readers.need(p.ctx, b.cost); err != nil {
+			cost, err := p.s.readers.need(p.ctx, b.cost)
+			if err != nil {
 				return fmt.Errorf("wait for memory: %w", err)
 			}
+			if cost == 0 {
+				p.s.m.overcommits.Inc()
+			}
+			b.cost = cost
 		} else if !p.s.readers.ahead(b.cost) {
 			p.cur = was
 			return nil
@@ -172,7 +198,7 @@ func (p *pipeline) batch(most int64) *batch {
 		if u.piece.view == nil {
 			cost += 2 * int64(u.piece.plain)
 		}
-		if len(b.units) > 0 && b.cost+weight+cost > 3*most {
+		if len(b.units) > 0 && b.cost+weight+cost > 3*max(most, leastBatch) {
 			p.cur = was
 			break
 		}
@@ -183,6 +209,7 @@ func (p *pipeline) batch(most int64) *batch {
 				f = newFetched(k.view, k.n)
 				frames[k] = f
 			}
+			f.users.Add(1)
 			pu.frames = append(pu.frames, f)
 		}
 		if u.piece.view == nil {

@@ -34,6 +34,8 @@ type resident struct {
 	order *list.List // of *copyFile, used last in front
 	bytes int64
 	begun map[string]struct{} // etags being written by a reader
+	// writing are the bytes of all unfinished copies. They take up the same disk.
+	writing int64
 }
 
 type copyFile struct {
@@ -43,6 +45,11 @@ type copyFile struct {
 	checked bool      // its content was compared with its name, or written by us
 	touched time.Time // when its times were last set
 }
+
+// disk is what the copy takes up: file systems give out whole blocks.
+func (f *copyFile) disk() int64 { return (f.size + blockBytes - 1) / blockBytes * blockBytes }
+
+const blockBytes = 4096
 
 func openResident(dir string, most int64, now func() time.Time, m *storeMetrics) (*resident, error) {
 	c := &resident{
@@ -84,7 +91,7 @@ func openResident(dir string, most int64, now func() time.Time, m *storeMetrics)
 			continue
 		}
 		c.items[f.etag] = c.order.PushFront(f.copyFile)
-		c.bytes += f.size
+		c.bytes += f.disk()
 	}
 	c.evict()
 	return c, nil
@@ -184,13 +191,14 @@ func (c *resident) forget(etag string, entry *copyFile) {
 func (c *resident) remove(e *list.Element) {
 	entry := c.order.Remove(e).(*copyFile)
 	delete(c.items, entry.etag)
-	c.bytes -= entry.size
+	c.bytes -= entry.disk()
 }
 
-// evict deletes what was not used for longest until the rest fits. Whoever has
-// such a file open goes on reading it. The caller holds the lock.
+// evict deletes what was not used for longest until the rest and the unfinished
+// copies fit. Whoever has such a file open goes on reading it. The caller holds
+// the lock.
 func (c *resident) evict() {
-	for c.bytes > c.most {
+	for c.bytes > 0 && c.bytes+c.writing > c.most {
 		e := c.order.Back()
 		os.Remove(filepath.Join(c.dir, e.Value.(*copyFile).name))
 		c.remove(e)
@@ -208,6 +216,7 @@ type admission struct {
 	f    *os.File
 	sum  uint32
 	size int64
+	held int64 // of c.writing
 }
 
 // begin starts a copy, or returns nil if that makes no sense: there is one, or
@@ -237,8 +246,7 @@ func (a *admission) write(p []byte) bool {
 		}
 		a.f = f
 	}
-	// A copy that would push out half of the others is not worth it.
-	if a.size+int64(len(p)) > a.c.most/2 {
+	if !a.reserve(int64(len(p))) {
 		a.drop()
 		return false
 	}
@@ -249,6 +257,27 @@ func (a *admission) write(p []byte) bool {
 	a.sum = crc32.Update(a.sum, crc32.MakeTable(crc32.Castagnoli), p)
 	a.size += int64(len(p))
 	return true
+}
+
+// reserve makes room for n more bytes. What would push out half of the finished
+// copies, alone or together with others that are being written, is not worth it.
+func (a *admission) reserve(n int64) bool {
+	c := a.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writing+n > c.most/2 {
+		return false
+	}
+	c.writing += n
+	a.held += n
+	c.evict()
+	return true
+}
+
+// free ends the reservation. The caller holds the lock.
+func (a *admission) free() {
+	a.c.writing -= a.held
+	a.held = 0
 }
 
 // admit makes the copy available, if it has the right size.
@@ -263,6 +292,7 @@ func (a *admission) admit(etag string, size int64) {
 	c := a.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	a.free()
 	delete(c.begun, a.etag)
 	if _, there := c.items[etag]; err != nil || there {
 		os.Remove(tmp)
@@ -274,7 +304,7 @@ func (a *admission) admit(etag string, size int64) {
 		return
 	}
 	c.items[etag] = c.order.PushFront(entry)
-	c.bytes += size
+	c.bytes += entry.disk()
 	c.m.residents.Inc()
 	c.evict()
 }
@@ -286,10 +316,11 @@ func (a *admission) drop() {
 		os.Remove(a.f.Name())
 		a.f = nil
 	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.free()
 	if a.etag != "" {
-		a.c.mu.Lock()
 		delete(a.c.begun, a.etag)
-		a.c.mu.Unlock()
 		a.etag = ""
 	}
 }

@@ -166,3 +166,75 @@ func TestResidentEviction(t *testing.T) {
 	mustWrite(t, s, d, text(99, 400_000))
 	wantFiles(t, dir, 3)
 }
+
+// TestResidentTinyCopies: a file takes up whole blocks. Copies of tiny NARs, counted by
+// their bytes, would fill many times the disk they were given.
+func TestResidentTinyCopies(t *testing.T) {
+	mem, d := memblob.New(), newDirectory()
+	dir := t.TempDir()
+	s := mkStore(t, mem, d, chunkstore.Options{Dir: dir, ResidentBytes: 20 * 4096})
+	for i := range uint64(30) {
+		mustWrite(t, s, d, text(i, 500))
+	}
+	wantFiles(t, dir, 20)
+	s.Close()
+	mkStore(t, mem, d, chunkstore.Options{Dir: dir, ResidentBytes: 10 * 4096})
+	wantFiles(t, dir, 10)
+}
+
+// TestResidentUnfinished counts the copies that are being written: many pulls at
+// once must not fill the disk, which is also that of the index.
+func TestResidentUnfinished(t *testing.T) {
+	mem, d := memblob.New(), newDirectory()
+	dir := t.TempDir()
+	const most = 1 << 20
+	push := mkStore(t, mem, d, chunkstore.Options{})
+	s := mkStore(t, mem, d, chunkstore.Options{Dir: dir, ResidentBytes: most})
+	used := func() (total int64) {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			info, err := f.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += info.Size()
+		}
+		return total
+	}
+	// Whole copies that fill half of it.
+	for i := range uint64(2) {
+		mustWrite(t, s, d, text(100+i, 350_000))
+	}
+	var readers []io.ReadCloser
+	for i := range uint64(10) {
+		res := mustWrite(t, push, d, text(i, 350_000))
+		rd, err := s.Open(t.Context(), &res.Recipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, rd, res.Recipe.Served.Size-1); err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, rd)
+		if got := used(); got > most {
+			t.Fatalf("with %d pulls under way the copies take %d bytes, want at most %d", len(readers), got, most)
+		}
+	}
+	for _, rd := range readers {
+		if _, err := io.Copy(io.Discard, rd); err != nil {
+			t.Error(err)
+		}
+		rd.Close()
+	}
+	if got := used(); got > most || got < most/4 {
+		t.Errorf("copies take %d bytes, want some and at most %d", got, most)
+	}
+	// What was reserved for the unfinished ones is free again.
+	res := mustWrite(t, s, d, text(200, 350_000))
+	if _, resident := openKind(t, s, &res.Recipe); !resident {
+		t.Error("no copy after the pulls have ended")
+	}
+}

@@ -3,6 +3,7 @@ package chunkstore_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -158,7 +159,11 @@ func TestReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
 		s := mkStore(t, mem, d, chunkstore.Options{Profile: mustProfile(t, "fast2016-64k")})
-		nar := text(3, 60<<20)
+		size, want := 32<<20, 100.0
+		if testing.Short() {
+			size, want = 8<<20, 50 // the first moments are slower
+		}
+		nar := noise(size)
 		res := mustWrite(t, s, d, nar)
 		s.Close()
 		far := blobtest.NewFaulty(mem, blobtest.FaultyOptions{Decide: blobtest.Seeded(1, 1, blobtest.Slow), Delay: 50 * time.Millisecond})
@@ -168,8 +173,8 @@ func TestReadAhead(t *testing.T) {
 		begin := time.Now()
 		served := wantServed(t, s, &res.Recipe, nar)
 		took := time.Since(begin)
-		if rate := float64(len(served)) / 1e6 / took.Seconds(); rate < 100 {
-			t.Errorf("%d MB served in %v: %.0f MB/s, want 100", len(served)/1e6, took, rate)
+		if rate := float64(len(served)) / 1e6 / took.Seconds(); rate < want {
+			t.Errorf("%d MB served in %v: %.0f MB/s, want %.0f", len(served)/1e6, took, rate, want)
 		}
 		if n := counted.Calls()["get_range"]; n > len(served)/(2<<20)+8 {
 			t.Errorf("%d GETs for %d MB, want one for every 2 MiB or more", n, len(served)/1e6)
@@ -182,12 +187,12 @@ func TestReadAhead(t *testing.T) {
 func TestReadBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, d := memblob.New(), newDirectory()
-		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-64k"), ReadBytes: 16 << 20}
+		o := chunkstore.Options{Profile: mustProfile(t, "fast2016-64k"), ReadBytes: 6 << 20}
 		s := mkStore(t, mem, d, o)
 		defer s.Close()
-		nar := text(3, 20<<20)
+		nar := noise(12 << 20)
 		res := mustWrite(t, s, d, nar)
-		for range 8 {
+		for range 30 {
 			rd, err := s.Open(t.Context(), &res.Recipe)
 			if err != nil {
 				t.Fatal(err)
@@ -258,3 +263,42 @@ func TestDamagedRecipe(t *testing.T) {
 }
 
 func clone[T any](s []T) []T { return append([]T(nil), s...) }
+
+// TestSlowWriters lets more clients than there is memory for stand still in the
+// middle of a NAR, and writes another one.
+func TestSlowWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, d := memblob.New(), newDirectory()
+		s := mkStore(t, mem, d, chunkstore.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for i := range 60 {
+			n := 10_000
+			if i < 10 {
+				n = 300_000
+			}
+			r := io.MultiReader(bytes.NewReader(text(uint64(i), n)), blocked{ctx})
+			wg.Go(func() {
+				if _, err := s.Write(ctx, r); err == nil {
+					t.Error("written without an end")
+				}
+			})
+		}
+		synctest.Wait()
+		nar := text(99, 300_000)
+		begin := time.Now()
+		res := mustWrite(t, s, d, nar)
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("a Write waited %v for slow ones", took)
+		}
+		wantServed(t, s, &res.Recipe, nar)
+		cancel()
+		wg.Wait()
+		s.Close()
+	})
+}
+
+// blocked never gives a byte.
+type blocked struct{ ctx context.Context } //nolint:containedctx // a fake
+
+func (b blocked) Read([]byte) (int, error) { <-b.ctx.Done(); return 0, b.ctx.Err() }

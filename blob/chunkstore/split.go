@@ -149,7 +149,7 @@ func (sp *splitter) add(ctx context.Context, c piecePart) error {
 		}
 	}
 	if sp.open == nil {
-		sp.open, sp.data = &frame{}, sp.s.buffer(sp.s.o.FrameBytes)
+		sp.open, sp.data = &frame{}, sp.s.buffers.get(min(sp.s.o.FrameBytes, smallNar))
 	}
 	f := sp.open
 	if _, ok := sp.own[c.id]; !ok {
@@ -268,7 +268,7 @@ func (sp *splitter) loose(ctx context.Context, c piecePart) error {
 		}
 	}
 	if sp.stretch == nil {
-		sp.stretch = sp.s.buffer(enc.stretch)
+		sp.stretch = sp.s.buffers.get(min(enc.stretch, smallNar))
 	}
 	sp.stretch = append(sp.stretch, c.data...)
 	sp.out.ref(c.at)

@@ -36,11 +36,11 @@ type Directory interface {
 // Options tune a Store. The zero value works.
 type Options struct {
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
-	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 256 KiB
+	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 512 KiB
 	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 16 KiB, negative = never
 	ServedEncoder uint8            // number of the encoder of new recipes, for measurements; default the current one
 	PackBytes     int              // compressed bytes at which a pack is full, at most 64 MiB; default 16 MiB
-	WriteBytes    int64            // memory of all Writes together; default 64 MiB
+	WriteBytes    int64            // memory of all Writes together; default 64 MiB, up to twice that while slow clients hold it
 	ReadBytes     int64            // memory of all readers together; default 96 MiB
 	ReadAhead     int64            // compressed bytes that one reader fetches ahead; default 16 MiB
 	Dir           string           // directory of the resident copies; empty = none
@@ -89,7 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 const (
-	defaultFrameBytes   = 256 << 10
+	defaultFrameBytes   = 512 << 10
 	defaultRestoreBytes = 16 << 10
 	defaultPackBytes    = 16 << 20
 
@@ -119,12 +119,14 @@ type Store struct {
 	packer   *packer
 	resident *resident // nil without a directory
 
-	small, large *semaphore.Weighted // Writes that fit writeSmall, and others
+	small        *semaphore.Weighted // slots of Writes of up to smallNar bytes
+	large, extra *semaphore.Weighted // of other Writes; extra when large ones are held for long
+	encodes      *semaphore.Weighted // frames and stretches being compressed for Writes
 	readers      *readBudget
 	peers        *peers
 	layouts      *lru[chunk.PackID, *packView]
 	footers      *lru[chunk.PackID, *footerEntry]
-	buffers      sync.Pool // *[]byte of a frame's plain bytes
+	buffers      bufferPool
 }
 
 // New returns a Store on bucket whose metadata is dir. It reads the directory of
@@ -149,6 +151,8 @@ func New(bucket blob.Bucket, dir Directory, o Options) (*Store, error) {
 	s.packer = newPacker(s, slots.packs)
 	s.small = semaphore.NewWeighted(slots.small)
 	s.large = semaphore.NewWeighted(slots.large)
+	s.extra = semaphore.NewWeighted(2 * slots.large)
+	s.encodes = semaphore.NewWeighted(maxEncodes())
 	s.readers = newReadBudget(o.ReadBytes)
 	s.peers = newPeers(o.HedgeAfter)
 	s.layouts = newLRU[chunk.PackID, *packView](layoutsKept)
@@ -195,13 +199,18 @@ const maxPacksInMemory = 8
 func writeSmallBytes(Options) int64 { return 3 * smallNar }
 
 // writeLargeBytes is the same for any other Write: what is being cut, the open
-// frame and those being compressed, the stretch, the chunks that may become a
-// whole frame, and the compressed bytes not yet in a pack.
+// frame, the stretch, the chunks that may become a whole frame, and compressed
+// bytes that are not in a pack yet. What is being compressed has its own bound.
 func writeLargeBytes(o Options) int64 {
-	return int64(cutBytes+o.Profile.Max) + int64(encodesAhead()+1)*int64(frameWindow) + int64(3*o.FrameBytes) + groupBytes
+	return int64(cutBytes+o.Profile.Max) + int64(3*o.FrameBytes) + 2*groupBytes
 }
 
+// encodesAhead bounds the frames and stretches of one Write that were handed to
+// the encoders and not yet taken back.
 func encodesAhead() int { return min(runtime.GOMAXPROCS(0)+1, 4) }
+
+// maxEncodes bounds those of all Writes: enough that no encoder waits for work.
+func maxEncodes() int64 { return int64(2 * runtime.GOMAXPROCS(0)) }
 
 // ETag returns the strong entity tag of the served form of r, quotes included.
 // It is a hash of the recipe, all but FileHash, which may become known later.

@@ -36,6 +36,13 @@ func text(seed uint64, n int) []byte {
 	return out[:n]
 }
 
+// noise returns n bytes that do not compress.
+func noise(n int) []byte {
+	out := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(out)
+	return out
+}
+
 func mkStore(t testing.TB, b blob.Bucket, d chunkstore.Directory, o chunkstore.Options) *chunkstore.Store {
 	t.Helper()
 	if o.Profile == (chunk.Profile{}) {

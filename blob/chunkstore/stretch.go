@@ -18,7 +18,7 @@ type maker struct {
 // stretch decodes the frames of a stretch, checks the chunks it uses against
 // their ids, and encodes them anew, or leaves them plain if the plan says so.
 func (m *maker) stretch(ctx context.Context, u *pending) ([]byte, error) {
-	plain := m.s.buffer(u.piece.plain)
+	plain := m.s.buffers.get(u.piece.plain)
 	frames := make(map[frameKey][]byte, len(u.frames))
 	for _, f := range u.frames {
 		data, err := m.decode(ctx, f)
@@ -55,8 +55,8 @@ func (m *maker) stretch(ctx context.Context, u *pending) ([]byte, error) {
 		return plain, nil
 	}
 	enc := m.s.codec.served[m.plan.encoder]
-	out := enc.EncodeAll(plain, make([]byte, 0, int(u.piece.size)+64))
-	m.s.recycle(plain)
+	out := enc.EncodeAll(plain, m.s.buffers.get(int(u.piece.size)+64))
+	m.s.buffers.put(plain)
 	m.s.m.encoded.AddInt64(int64(u.piece.plain))
 	if int64(len(out)) != u.piece.size {
 		return nil, fmt.Errorf("encode a stretch of %d bytes again: encoder %d gave %d bytes, %d when it was pushed", u.piece.plain, m.plan.encoder, len(out), u.piece.size)
@@ -73,7 +73,7 @@ func (m *maker) decode(ctx context.Context, f *fetched) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := m.s.codec.decode(data, m.s.buffer(0), f.view.plain(f.n))
+	plain, err := m.s.codec.decode(data, m.s.buffers.get(f.view.plain(f.n)+64), f.view.plain(f.n))
 	if err != nil {
 		fr := f.frame()
 		return nil, &pack.CorruptError{
@@ -85,10 +85,11 @@ func (m *maker) decode(ctx context.Context, f *fetched) ([]byte, error) {
 	return plain, nil
 }
 
-// done gives a decoded frame back that no later stretch needs.
+// done gives back a decoded frame that no later stretch needs.
 func (m *maker) done(f *fetched) {
+	f.release(&m.s.buffers)
 	if m.uses[f]--; m.uses[f] == 0 {
-		m.s.recycle(m.decoded[f])
+		m.s.buffers.put(m.decoded[f])
 		delete(m.decoded, f)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -25,6 +26,11 @@ const (
 	// together, so that NARs written at the same time do not interleave frame by
 	// frame, which would make a GET of every frame.
 	groupBytes = 1 << 20
+
+	// extraAfter is how long a Write waits for the memory of a large one before it
+	// takes some beyond the budget. Slots are held for as long as clients send, and
+	// a few slow ones must not keep all others waiting until they time out.
+	extraAfter = time.Second
 )
 
 // Result tells what a Write did.
@@ -74,10 +80,21 @@ type writer struct {
 
 func (w *writer) run(ctx context.Context, r io.Reader) error {
 	s := w.s
+	// What small NARs consist of is read before any slot is taken, so that no
+	// slot of theirs is held by a client that sends slowly or not at all.
+	w.buf = make([]byte, 0, smallNar)
+	eof, err := w.fill(r)
+	if err != nil {
+		return err
+	}
 	if err := w.acquire(ctx, s.small); err != nil {
 		return err
 	}
-	var err error
+	if !eof {
+		if err := w.grow(ctx); err != nil {
+			return err
+		}
+	}
 	if w.epoch, err = s.dir.UploadEpoch(ctx); err != nil {
 		return fmt.Errorf("look up upload epoch: %w", err)
 	}
@@ -87,19 +104,15 @@ func (w *writer) run(ctx context.Context, r io.Reader) error {
 	}
 	w.out = output{w: w}
 	w.split = splitter{s: s, out: &w.out, own: make(map[chunk.ID]place)}
-
-	w.buf = make([]byte, 0, smallNar)
-	for eof := false; !eof; {
-		if eof, err = w.fill(r); err != nil {
-			return err
-		}
+	for {
 		if err := w.cut(ctx, eof); err != nil {
 			return err
 		}
-		if !eof && w.held == s.small {
-			if err := w.grow(ctx); err != nil {
-				return err
-			}
+		if eof {
+			break
+		}
+		if eof, err = w.fill(r); err != nil {
+			return err
 		}
 	}
 	if err := w.split.end(ctx); err != nil {
@@ -132,8 +145,13 @@ func (w *writer) release() {
 // large ones never wait for a small slot, so that ends.
 func (w *writer) grow(ctx context.Context) error {
 	small := w.held
-	if err := w.acquire(ctx, w.s.large); err != nil {
-		return err
+	soon, cancel := context.WithTimeout(ctx, extraAfter)
+	err := w.acquire(soon, w.s.large)
+	cancel()
+	if err != nil {
+		if err := w.acquire(ctx, w.s.extra); err != nil {
+			return err
+		}
 	}
 	small.Release(1)
 	buf := make([]byte, len(w.buf), cutBytes+w.s.o.Profile.Max)

@@ -147,7 +147,8 @@ func (b *Bucket) load(ctx context.Context) (aws.Config, error) {
 		client = built
 	}
 	b.transport = client.GetTransport()
-	var rt http.RoundTripper = &holdBack{next: b.transport, wait: continueTimeout}
+	var rt http.RoundTripper = &stallGuard{next: b.transport, patience: b.o.Timeout}
+	rt = &holdBack{next: rt, wait: continueTimeout}
 	if b.o.WrapTransport != nil {
 		rt = b.o.WrapTransport(rt)
 	}

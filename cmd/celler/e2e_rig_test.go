@@ -78,8 +78,14 @@ func (r *rig) run(t *testing.T, name string, args ...string) string {
 }
 
 func (r *rig) try(ctx context.Context, name string, args ...string) (string, error) {
+	return r.tryIn(ctx, filepath.Join(r.dir, "home"), name, args...)
+}
+
+// tryIn is try with another home: Nix processes that share a home also share a
+// cache of narinfos, whose first entry two of them cannot make at once.
+func (r *rig) tryIn(ctx context.Context, home, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = r.env
+	cmd.Env = append(append([]string{}, r.env...), "HOME="+home)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {

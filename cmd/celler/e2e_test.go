@@ -102,7 +102,7 @@ func TestE2EThreeServersBehindRoundRobin(t *testing.T) {
 		})
 		for i := range 2 {
 			wg.Go(func() {
-				_, err := r.try(t.Context(), "nix", "copy", "--from", lb+"/ci", "--to", filepath.Join(r.dir, fmt.Sprint("client", i)),
+				_, err := r.tryIn(t.Context(), filepath.Join(r.dir, fmt.Sprint("home", i)), "nix", "copy", "--from", lb+"/ci", "--to", filepath.Join(r.dir, fmt.Sprint("client", i)),
 					"--option", "trusted-public-keys", key, topA)
 				errs <- err
 			})

@@ -55,8 +55,8 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(env.Getenv("WORK")+"/home", 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": startServer,
-			"stop":  stopServer,
+			"serve":    startServer,
+			"shutdown": stopServer,
 		},
 	})
 }
@@ -79,7 +79,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	c := exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0"}, args[1:]...)...) //nolint:noctx // stopped by stopServer
 	c.Dir = ts.MkAbs(".")
-	for _, variable := range []string{"HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "ATTIC_SERVER_TOKEN_HS256_SECRET_BASE64"} {
+	for _, variable := range []string{"HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "ATTIC_SERVER_TOKEN_HS256_SECRET_BASE64", "CELLER_SERVER_TOKEN_HS256_SECRET_BASE64"} {
 		if value := ts.Getenv(variable); value != "" {
 			c.Env = append(c.Env, variable+"="+value)
 		}
@@ -118,10 +118,10 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(name, addr)
 }
 
-// stopServer runs "stop NAME": it asks the server to stop and wants it to end well.
+// stopServer runs "shutdown NAME": it asks the server to stop and wants it to end well.
 func stopServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || servers(ts)[args[0]] == nil {
-		ts.Fatalf("usage: stop NAME, of a server that was started")
+		ts.Fatalf("usage: shutdown NAME, of a server that was started")
 	}
 	err := servers(ts)[args[0]].end()
 	delete(servers(ts), args[0])

@@ -79,7 +79,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
 	return n.Run(ctx)
 }
 
-// greet prints what the person who has just founded a bucket needs next. It goes to
+// greet prints what the person who begins a bucket needs next. It goes to
 // standard output: the token is data, and will not be shown again.
 func (c *serveCmd) greet(a *app, n *node.Node, cfg *config.Config) error {
 	token, err := n.AdminToken(adminValidity)
@@ -87,7 +87,7 @@ func (c *serveCmd) greet(a *app, n *node.Node, cfg *config.Config) error {
 		return err
 	}
 	url := publicURL(n.Addr(), cfg)
-	a.ui.Data(`celler has founded a new bucket at %s
+	a.ui.Data(`celler has a new bucket at %s
 and listens on %s
 
 This token may do everything for two years. It is shown only now:
@@ -98,7 +98,7 @@ Next:
 
   echo '%s' | celler login local %s --token-stdin
   celler cache create main
-  celler push main "$(readlink -f "$(command -v nix)")"
+  celler push main ./result
 `, cfg.LogBucket, url, token, token, url)
 	return nil
 }

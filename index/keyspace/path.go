@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// MaxReferences bounds the references of one path. The largest environments of
-	// a NixOS system have a few thousand.
+	// MaxReferences bounds the references of one path. The largest environments,
+	// those of TeX, have several thousand.
 	MaxReferences = 1 << 14
 	// MaxSigs bounds the signatures that came with an upload.
 	MaxSigs = 64
 	// MaxPathBytes bounds a whole row, so that one always fits in one operation of
-	// the log.
-	MaxPathBytes = 256 << 10
+	// the log: 100 bytes for each reference there may be, and far more than an
+	// upload may say of a path.
+	MaxPathBytes = 2 << 20
 
 	maxSize = 1 << 56 // bytes; far above any NAR and far below overflow
 )

@@ -263,3 +263,8 @@ func dirBytes(root string) (n int64, err error) {
 	})
 	return n, err
 }
+
+// reads counts the requests that bring bytes or tell of them.
+func reads(requests map[string]float64) float64 {
+	return requests["get"] + requests["get_if"] + requests["get_range"]
+}

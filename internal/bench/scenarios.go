@@ -86,7 +86,7 @@ func (l *lab) pushRequests(s *server, stored, plain int64) error {
 		return err
 	}
 	gb := float64(plain) / 1e9
-	l.add("push", "bucket requests per GB: put, create, get, list", fmt.Sprintf("%.1f, %.1f, %.1f, %.1f", req["put"]/gb, req["create"]/gb, (req["get"]+req["getif"]+req["getrange"])/gb, req["list"]/gb), "", "", "")
+	l.add("push", "bucket requests per GB: put, create, get, list", fmt.Sprintf("%.1f, %.1f, %.1f, %.1f", req["put"]/gb, req["create"]/gb, reads(req)/gb, req["list"]/gb), "", "", "")
 	perPut := float64(stored) / max(req["put"], 1) / (1 << 20)
 	l.add("push", "compressed MiB per data PUT", fmt.Sprintf("%.1f", perPut), "", "", target(perPut >= 8, "≥ 8 MiB"))
 	return nil
@@ -271,7 +271,7 @@ func cold(ctx context.Context, l *lab) error {
 		}
 		rate = append(rate, float64(n.size)/1e6/d.Seconds())
 		if i == 0 {
-			gets := after["getrange"] + after["get"] - before["getrange"] - before["get"]
+			gets := reads(after) - reads(before)
 			l.add("cold pull", "bucket GETs per GB of NAR", fmt.Sprintf("%.0f", gets*1e9/float64(n.size)), "", "", "")
 			l.add("cold pull", "wire bytes per plain byte", fmt.Sprintf("%.3f", float64(wire)/float64(n.size)), "", "", "")
 		}

@@ -19,17 +19,21 @@ type settings struct {
 	verify   bool
 	peers    bool
 	prepare  bool
+	stores   bool
+	memory   int64
 }
 
 func main() {
 	var s settings
 	flag.StringVar(&s.dir, "dir", ".cache/bench-storage", "directory of the corpus")
 	flag.BoolVar(&s.large, "large", false, "the corpus of 1.5 GB a generation instead of 200 MB")
-	flag.BoolVar(&s.exact, "exact", false, "compress whole NARs with xz, not 24 MiB from the middle of large ones")
+	flag.BoolVar(&s.exact, "exact", false, "compress whole NARs with xz, not 12 MiB from the middle of large ones, and generation b too instead of taking it to be like a")
 	flag.BoolVar(&s.variants, "variants", false, "also measure what was not chosen")
 	flag.BoolVar(&s.verify, "verify", false, "decode everything that is served and compare")
 	flag.BoolVar(&s.peers, "peers", true, "also compress with zstd and xz, which takes much longer than all the rest the first time")
+	flag.BoolVar(&s.stores, "stores", true, "also store, and do not only compress")
 	flag.BoolVar(&s.prepare, "prepare", false, "only make the corpus")
+	flag.Int64Var(&s.memory, "memory", 0, "do nothing but write and read NARs of so many bytes together, and print the most memory used")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,6 +44,9 @@ func main() {
 }
 
 func run(ctx context.Context, s settings, out io.Writer) error {
+	if s.memory > 0 {
+		return memory(ctx, s, out)
+	}
 	sources := smallCorpus()
 	if s.large {
 		sources = largeCorpus()
@@ -62,6 +69,9 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	}
 	t.header(len(sources))
 	for _, v := range variants(s.variants) {
+		if !s.stores {
+			break
+		}
 		r, err := measureStore(ctx, s, sources, v)
 		if err != nil {
 			return fmt.Errorf("%s: %w", v.label, err)
@@ -86,6 +96,9 @@ func measurePeer(ctx context.Context, s settings, sources []source, p peer) (res
 	r := result{label: p.label, peer: p.command[0]}
 	for i, g := range generations {
 		for _, src := range sources {
+			if g == 'b' && p.likeA {
+				g = 'a'
+			}
 			size, cpu, err := p.measure(ctx, narPath(s.dir, byte(g), src))
 			if err != nil {
 				return r, err

@@ -40,16 +40,13 @@ func variants(all bool) []variant {
 	}
 	const kib = 1 << 10
 	for _, v := range []variant{
-		{frame: 128 * kib, restore: 16 * kib},
-		{frame: 256 * kib, restore: -1},
 		{frame: 256 * kib, restore: 16 * kib},
-		{frame: 256 * kib, restore: 48 * kib},
-		{frame: 256 * kib, restore: 128 * kib},
-		{frame: 256 * kib, restore: 16 * kib, encoder: 2},
-		{frame: 512 * kib, restore: 16 * kib},
-		{frame: 512 * kib, restore: 128 * kib},
 		{frame: 1024 * kib, restore: 16 * kib},
+		{frame: 512 * kib, restore: -1},
+		{frame: 512 * kib, restore: 128 * kib},
+		{frame: 512 * kib, restore: 16 * kib, encoder: 2},
 		{frame: 512 * kib, restore: 16 * kib, profile: "fast2016-32k"},
+		{frame: 128 * kib, restore: 16 * kib},
 	} {
 		if v.profile == "" {
 			v.profile = chunk.DefaultProfile
@@ -78,14 +75,17 @@ func (v variant) options() (chunkstore.Options, error) {
 
 func measureStore(ctx context.Context, s settings, sources []source, v variant) (result, error) {
 	r := result{label: v.label, chosen: v.chosen, single: v.single}
-	var mu sync.Mutex // guards calls and put
-	calls, put := map[string]int64{}, int64(0)
+	var mu sync.Mutex // guards calls, put and got
+	calls, put, got := map[string]int64{}, int64(0), int64(0)
 	bucket := blob.Observe(memblob.New(), func(_ context.Context, c blob.Call) {
 		mu.Lock()
 		defer mu.Unlock()
 		calls[c.Op]++
-		if c.Op == "put" {
+		switch c.Op {
+		case "put":
 			put += c.Bytes
+		case "get_range":
+			got += c.Bytes
 		}
 	})
 	dir := newDirectory()
@@ -107,11 +107,15 @@ func measureStore(ctx context.Context, s settings, sources []source, v variant) 
 	}
 	for i := range recipes {
 		clear(calls)
+		got = 0
 		o.Metrics = metrics.NewSet()
-		if err := pull(ctx, s, recipes[i], bucket, dir, o, &r.gen[i]); err != nil {
+		if err := pull(ctx, recipes[i], bucket, dir, o, &r.gen[i]); err != nil {
 			return r, fmt.Errorf("pull %c: %w", generations[i], err)
 		}
-		r.gen[i].gets = calls["get_range"]
+		r.gen[i].gets, r.gen[i].fetched = calls["get_range"], got
+		if err := verifyAll(ctx, s, recipes[i], bucket, dir, o); err != nil {
+			return r, fmt.Errorf("verify %c: %w", generations[i], err)
+		}
 	}
 	runtime.KeepAlive(bucket)
 	debug.FreeOSMemory()
@@ -147,7 +151,7 @@ func ingest(ctx context.Context, s settings, sources []source, g byte, bucket bl
 	return recipes, after - before, err
 }
 
-func pull(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options, gen *figures) error {
+func pull(ctx context.Context, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options, gen *figures) error {
 	store, err := chunkstore.New(bucket, dir, o)
 	if err != nil {
 		return err
@@ -176,9 +180,19 @@ func pull(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.B
 	after, err := cpuTime()
 	gen.pull = after - before
 	gen.passed += gen.wire
-	if err != nil || !s.verify {
+	return err
+}
+
+// verifyAll decodes everything that is served, if that was asked for.
+func verifyAll(ctx context.Context, s settings, recipes []chunk.Recipe, bucket blob.Bucket, dir *directory, o chunkstore.Options) error {
+	if !s.verify {
+		return nil
+	}
+	store, err := chunkstore.New(bucket, dir, o)
+	if err != nil {
 		return err
 	}
+	defer store.Close()
 	for i := range recipes {
 		if err := check(ctx, store, &recipes[i]); err != nil {
 			return err

@@ -19,16 +19,17 @@ type peer struct {
 	label   string
 	command []string
 	sample  int64 // compress at most so many bytes of a NAR and scale up; 0 = all
+	likeA   bool  // take generation b to be like a: it is, but for the hashes
 }
 
 func compressors(exact bool) []peer {
-	sample := int64(24 << 20)
+	sample := int64(12 << 20)
 	if exact {
 		sample = 0
 	}
 	return []peer{
 		{label: "zstd -3, whole NARs", command: []string{"zstd", "-3", "-q", "-c"}},
-		{label: "xz -6, whole NARs", command: []string{"xz", "-6", "-T1", "-q", "-c"}, sample: sample},
+		{label: "xz -6, whole NARs", command: []string{"xz", "-6", "-T1", "-q", "-c"}, sample: sample, likeA: !exact},
 	}
 }
 

@@ -9,14 +9,15 @@ import (
 
 // figures are those of one generation.
 type figures struct {
-	stored int64 // bytes of objects added
-	index  int64 // bytes of rows added
-	wire   int64 // bytes served
-	passed int64 // of them, copied as they were stored
-	ingest time.Duration
-	pull   time.Duration
-	puts   int64
-	gets   int64
+	stored  int64 // bytes of objects added
+	index   int64 // bytes of rows added
+	wire    int64 // bytes served
+	passed  int64 // of them, copied as they were stored
+	ingest  time.Duration
+	pull    time.Duration
+	fetched int64 // bytes read from the bucket for a pull
+	puts    int64
+	gets    int64
 }
 
 type result struct {
@@ -35,10 +36,10 @@ type table struct {
 
 func (t *table) header(nars int) {
 	fmt.Fprintf(t.out, "%d NARs a generation: a %s, b %s, c %s MB plain.\n\n", nars, mb(t.plain[0]), mb(t.plain[1]), mb(t.plain[2]))
-	fmt.Fprintln(t.out, "Per generation, a / b / c. Stored, index and wire in MB (10^6 bytes), CPU in ms per MB of NAR.")
+	fmt.Fprintln(t.out, "Per generation, a / b / c. Stored, index, wire and fetched in MB (10^6 bytes), CPU in ms per MB of NAR.")
 	fmt.Fprintln(t.out)
-	fmt.Fprintln(t.out, "| | stored | sum | index | wire | re-encoded, % | ingest CPU | cold pull CPU | PUTs | GETs of a pull |")
-	fmt.Fprintln(t.out, "|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(t.out, "| | stored | sum | index | wire | re-encoded, % | ingest CPU | cold pull CPU | fetched | PUTs | GETs of a pull |")
+	fmt.Fprintln(t.out, "|---|---|---|---|---|---|---|---|---|---|---|")
 }
 
 func (t *table) row(r result) {
@@ -60,7 +61,7 @@ func (t *table) row(r result) {
 	if r.chosen {
 		label = "**" + label + "**"
 	}
-	fmt.Fprintf(t.out, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", label,
+	fmt.Fprintf(t.out, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", label,
 		col(func(_ int, g figures) string { return mb(g.stored) }), mb(r.stored()),
 		col(func(_ int, g figures) string { return fmt.Sprintf("%.2f", float64(g.index)/1e6) }),
 		col(func(_ int, g figures) string { return mb(g.wire) }),
@@ -72,6 +73,7 @@ func (t *table) row(r result) {
 		}),
 		col(func(i int, g figures) string { return perMB(g.ingest, i) }),
 		col(func(i int, g figures) string { return perMB(g.pull, i) }),
+		col(func(_ int, g figures) string { return mb(g.fetched) }),
 		col(func(_ int, g figures) string { return fmt.Sprint(g.puts) }),
 		col(func(_ int, g figures) string { return fmt.Sprint(g.gets) }))
 }

@@ -187,6 +187,58 @@ func TestPublishKeepsTheFirstRecipe(t *testing.T) {
 	n.wantSound()
 }
 
+// TestPublishManyReferences publishes an environment with as many references as a
+// row may have, of names as long as those of TeX packages.
+func TestPublishManyReferences(t *testing.T) {
+	n := mkNode(t, mkBucket(t))
+	n.mustCreate("a")
+	p := mkPublication(t, "a", "env", mkPack(1, 1, 1))
+	p.Path.References = nil
+	for i := range keyspace.MaxReferences {
+		p.Path.References = append(p.Path.References, mkStorePath(t, fmt.Sprintf("texlive-collection-%05d-2026.r12345-tex", i)))
+	}
+	n.mustPublish(p)
+	got, err := n.Path(t.Context(), "a", p.Path.StorePath.HashPart())
+	if err != nil || !slices.Equal(got.References, p.Path.References) {
+		t.Errorf("%d references, %v; want those of the publication", len(got.References), err)
+	}
+}
+
+// TestPublishRepairs finds a recipe of the NAR that cannot be served, which should
+// not be but must not swallow a push either: the one that comes with it is kept.
+func TestPublishRepairs(t *testing.T) {
+	dead := keyspace.Condemned{Bytes: 1000, Ranges: []keyspace.Range{{First: 2, Count: 1}}}
+	for name, damage := range map[string]func(chunk.PackID) wal.Entry{
+		"a chunk is condemned": func(id chunk.PackID) wal.Entry {
+			return set(keyspace.AppendCondemnedKey(nil, id), keyspace.AppendCondemned(nil, &dead))
+		},
+		"its pack is gone": func(id chunk.PackID) wal.Entry { return remove(keyspace.AppendPackKey(nil, id)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := mkNode(t, mkBucket(t))
+			n.mustCreate("a")
+			first := mkPublication(t, "a", "x", mkPack(1, 1, 4))
+			n.mustPublish(first)
+			n.commit(damage(first.Packs[0].Layout.ID))
+			again := first
+			again.Packs = nil
+			if _, err := n.Publish(t.Context(), again); !errors.Is(err, ErrChunksMissing) {
+				t.Errorf("publishing the same recipe: %v, want %v", err, ErrChunksMissing)
+			}
+			second := mkPublication(t, "a", "x", mkPack(1, 2, 4))
+			second.Recipe.Served.Size++
+			n.mustPublish(second)
+			r, err := n.Recipe(t.Context(), first.Path.NarHash)
+			if err != nil || len(r.Runs) != 1 || r.Runs[0].Pack != second.Packs[0].Layout.ID {
+				t.Errorf("recipe %+v, %v; want the new one", r, err)
+			}
+			if p, err := n.Path(t.Context(), "a", first.Path.StorePath.HashPart()); err != nil || p.FileSize != second.Recipe.Served.Size {
+				t.Errorf("file size %d, %v; want that of the new recipe, %d", p.FileSize, err, second.Recipe.Served.Size)
+			}
+		})
+	}
+}
+
 func TestPublishRefuses(t *testing.T) {
 	n := mkNode(t, mkBucket(t))
 	ctx := t.Context()
@@ -564,6 +616,36 @@ func TestPathsInPages(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPagesAcrossReplicas asks other replicas than the first for the later pages,
+// as a client behind a load balancer does: what was acknowledged before is there.
+func TestPagesAcrossReplicas(t *testing.T) {
+	bucket := mkBucket(t)
+	a, b := mkNode(t, bucket), mkNode(t, bucket)
+	ctx := t.Context()
+	a.mustCreate("a")
+	want := map[nix.HashPart]bool{}
+	for i := range 10 {
+		pub := mkPublication(t, "a", fmt.Sprint("x", i), mkPack(1, uint64(i), 1))
+		a.mustPublish(pub)
+		want[pub.Path.StorePath.HashPart()] = true
+	}
+	var after *nix.HashPart
+	for _, n := range []*node{a, b, b} {
+		page, err := n.Paths(ctx, "a", after, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page {
+			hashPart := p.StorePath.HashPart()
+			delete(want, hashPart)
+			after = &hashPart
+		}
+	}
+	if len(want) != 0 {
+		t.Errorf("%d of 10 acknowledged paths were not listed", len(want))
 	}
 }
 

@@ -248,19 +248,26 @@ func (b *packBuilder) inTime(id chunk.PackID) (bool, error) {
 	return true, nil
 }
 
-// check finds what a recipe names and the state, with the packs added so far,
+// check notes what a recipe names and the state, with the packs added so far,
 // does not have.
 func (b *packBuilder) check(r *chunk.Recipe) error {
+	gone, err := b.gone(r)
+	b.missing.Runs = append(b.missing.Runs, gone...)
+	return err
+}
+
+// gone returns the runs of a recipe that cannot be served.
+func (b *packBuilder) gone(r *chunk.Recipe) (runs []chunk.Run, err error) {
 	for _, run := range r.Runs {
 		s, err := b.state(run.Pack)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !s.known || s.condemned.Overlaps(run.First, run.Count) {
-			b.missing.Runs = append(b.missing.Runs, run)
+			runs = append(runs, run)
 		}
 	}
-	return nil
+	return runs, nil
 }
 
 // refuse returns what is missing as an error, if anything is.

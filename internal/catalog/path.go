@@ -68,10 +68,10 @@ func (c *Catalog) finish(t *tenant, p *Path) error {
 // first one after after on (nil: from the beginning), at most limit of them and
 // never more than MaxPathsPage.
 func (c *Catalog) Paths(ctx context.Context, cache CacheName, after *nix.HashPart, limit int) ([]Path, error) {
-	if after == nil { // the first page is as fresh as anything acknowledged before
-		if err := c.catchUp(ctx, "list paths"); err != nil {
-			return nil, err
-		}
+	// Each page is as fresh as anything acknowledged before, not the first alone:
+	// another node, which is further, may have answered that.
+	if err := c.catchUp(ctx, "list paths"); err != nil {
+		return nil, err
 	}
 	t, err := c.localTenant(cache)
 	if err != nil {

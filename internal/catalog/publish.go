@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ type Publication struct {
 	// filled in.
 	Path Path
 	// Recipe is how the chunk store put the NAR away. If there is a recipe of this
-	// NAR already it is kept, and this one is not looked at.
+	// NAR already, and all it names is there, it is kept and this one not looked at.
 	Recipe chunk.Recipe
 	// Packs are those that the recipe needs and that were not committed yet.
 	Packs []chunk.NewPack
@@ -168,7 +169,7 @@ func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
 // size of what is served of it.
 func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
 	key := u.recipeKey(0)
-	head, ok, err := read(v, key, func(_, value []byte) (keyspace.RecipeHead, error) { return keyspace.DecodeRecipeHead(value) })
+	value, ok, err := v.Get(key)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -179,9 +180,11 @@ func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
 		}
 	}
 	if ok {
-		// The recipe does not need our packs, but they may hold chunks of other
-		// pushes, too. Those that are too old are left to be swept.
-		return b.entries, head.ServedSize, nil
+		if size, sound, err := u.known(b, value); sound || err != nil {
+			// The recipe does not need our packs, but they may hold chunks of other
+			// pushes, too. Those that are too old are left to be swept.
+			return b.entries, size, err
+		}
 	}
 	if err := b.check(&u.Recipe); err != nil {
 		return nil, 0, err
@@ -195,4 +198,28 @@ func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
 		}
 	}
 	return append(b.entries, set(key, u.recipe[0])), u.Recipe.Served.Size, nil
+}
+
+// known reports whether the recipe in the state, whose head is value, can be
+// served. Whoever condemns chunks removes the recipes that name them first, so it
+// always can; but if not, keeping it would acknowledge a push that is lost.
+func (u *publishing) known(b *packBuilder, value []byte) (servedSize int64, sound bool, err error) {
+	recipe := &u.Recipe
+	if !bytes.Equal(value, u.recipe[0]) {
+		partGone := false
+		r, err := keyspace.DecodeRecipe(u.Path.NarHash, value, func(k keyspace.RecipeKey) ([]byte, error) {
+			part, ok, err := b.view.Get(keyspace.AppendRecipeKey(nil, k))
+			partGone = !ok && err == nil
+			return part, err // one that is not there does not decode
+		})
+		switch {
+		case partGone:
+			return 0, false, nil
+		case err != nil: // of a later celler, perhaps
+			return 0, false, err
+		}
+		recipe = &r
+	}
+	gone, err := b.gone(recipe)
+	return recipe.Served.Size, len(gone) == 0, err
 }

@@ -116,35 +116,44 @@ func (c *Config) Complete(env Env, file *File) error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return &ValueError{"listen", c.Listen, "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080"}
 	}
-	for key, value := range map[string]*string{"api-endpoint": &c.APIEndpoint, "substituter-endpoint": &c.SubstituterEndpoint} {
-		if *value == "" {
-			continue
-		}
-		u, err := url.Parse(*value)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
-			return &ValueError{key, *value, "a URL such as https://cache.example.org/"}
-		}
-		*value = strings.TrimRight(*value, "/") + "/"
+	if err := endpoint("api-endpoint", &c.APIEndpoint); err != nil {
+		return err
 	}
-	for key, n := range map[string]Bytes{"resident-bytes": c.ResidentBytes, "max-nar-info-size": c.MaxNarInfoSize} {
-		if n < 0 {
-			return &ValueError{key, n.String(), "a size that is not negative"}
+	if err := endpoint("substituter-endpoint", &c.SubstituterEndpoint); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		key  string
+		span Span
+	}{{"wal.poll-interval", c.WAL.PollInterval}, {"wal.max-staleness", c.WAL.MaxStaleness}} {
+		if s.span <= 0 {
+			return &ValueError{s.key, s.span.String(), "a span longer than nothing"}
 		}
 	}
+	return c.checkMaintenance()
+}
+
+// checkMaintenance checks what concerns compaction.
+func (c *Config) checkMaintenance() error {
 	if c.Maintenance == "on" && c.MaintenanceInterval <= 0 {
 		return &ValueError{"maintenance-interval", c.MaintenanceInterval.String(), "a span longer than nothing"}
 	}
 	if c.Maintenance == "on" && c.MaintenanceSegments <= 0 {
 		return &ValueError{"maintenance-segments", fmt.Sprint(c.MaintenanceSegments), "a number from 1"}
 	}
-	if err := c.Compact.Check(); err != nil {
-		return err
+	return c.Compact.Check()
+}
+
+// endpoint checks a URL, if there is one, and ends it in a slash.
+func endpoint(key string, value *string) error {
+	if *value == "" {
+		return nil
 	}
-	for key, d := range map[string]Span{"wal.poll-interval": c.WAL.PollInterval, "wal.max-staleness": c.WAL.MaxStaleness} {
-		if d <= 0 {
-			return &ValueError{key, d.String(), "a span longer than nothing"}
-		}
+	u, err := url.Parse(*value)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
+		return &ValueError{key, *value, "a URL such as https://cache.example.org/"}
 	}
+	*value = strings.TrimRight(*value, "/") + "/"
 	return nil
 }
 
@@ -160,6 +169,9 @@ func (c *Config) CompleteTokens(env Env, file *File) (err error) {
 // Complete takes the bucket from Attic's [storage] or from the default place if none
 // was named, and lets the two buckets default to the one.
 func (b *Buckets) Complete(env Env, file *File) error {
+	if err := checkBucketURL("bucket", b.Bucket); err != nil {
+		return err
+	}
 	if b.Bucket == "" && (b.LogBucket == "" || b.DataBucket == "") {
 		b.Default = true
 		b.Bucket = filepath.Join(env.dataHome(), "celler", "bucket")
@@ -173,12 +185,10 @@ func (b *Buckets) Complete(env Env, file *File) error {
 	if file != nil && file.s3 != (S3Credentials{}) && b.Bucket == file.bucket {
 		b.S3 = file.s3
 	}
-	for key, value := range map[string]string{"log-bucket": b.LogBucket, "data-bucket": b.DataBucket} {
-		if err := checkBucketURL(key, value); err != nil {
-			return err
-		}
+	if err := checkBucketURL("log-bucket", b.LogBucket); err != nil {
+		return err
 	}
-	return nil
+	return checkBucketURL("data-bucket", b.DataBucket)
 }
 
 // Same says that log and data share one bucket.

@@ -13,8 +13,19 @@ type Env struct {
 	lookup func(string) (string, bool)
 }
 
-// OS returns the environment this process was started with.
-func OS() Env { return Env{lookup: os.LookupEnv} }
+// OS returns the environment this process was started with. Variables of celler's that
+// are empty count as not set, and are taken away, so that the flag parser, which looks
+// for itself, sees it so too: what makes environments (units, compose files) often
+// cannot leave a variable out.
+func OS() Env {
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if value == "" && (strings.HasPrefix(name, "CELLER_") || strings.HasPrefix(name, "ATTIC_")) {
+			_ = os.Unsetenv(name) // fails for impossible names only
+		}
+	}
+	return Env{lookup: os.LookupEnv}
+}
 
 // NewEnv returns an environment of the given variables.
 func NewEnv(vars map[string]string) Env {

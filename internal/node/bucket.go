@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/celler/celler/blob"
@@ -37,6 +40,21 @@ func OpenBucket(ctx context.Context, text string, s3 config.S3Credentials, logge
 		return openS3(ctx, text, s3, logger)
 	}
 	return nil, &config.ValueError{Key: "bucket", Value: text, Want: "a directory, file:///DIR, mem: or s3://NAME"}
+}
+
+// openExisting is OpenBucket for verbs that look at a bucket: they must not make a
+// directory of a mistyped name.
+func openExisting(ctx context.Context, text string, s3 config.S3Credentials) (blob.Bucket, error) {
+	dir := text
+	if path, ok := strings.CutPrefix(text, "file://"); ok {
+		dir = path
+	}
+	if !strings.Contains(dir, ":") {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, &NotFoundedError{Bucket: text, NoPlace: true}
+		}
+	}
+	return OpenBucket(ctx, text, s3, nil)
 }
 
 func openDir(dir string, logger *slog.Logger) (blob.Bucket, error) {

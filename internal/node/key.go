@@ -51,16 +51,18 @@ func parseKey(s config.Signing) (auth.Key, error) {
 }
 
 // tokenKey returns the key that is configured, or the bucket's own, made by whichever
-// server needed it first.
-func tokenKey(ctx context.Context, cat *catalog.Catalog, s config.Signing) (auth.Key, error) {
+// server needed it first. It says whether that was this one.
+func tokenKey(ctx context.Context, cat *catalog.Catalog, s config.Signing) (key auth.Key, made bool, err error) {
 	if s.Kind != "" {
-		return parseKey(s)
+		key, err = parseKey(s)
+		return key, false, err
 	}
-	secret, _, err := cat.Secret(ctx, tokenSecret, func() ([]byte, error) { return auth.GenerateHS256(rand.Reader) })
+	secret, made, err := cat.Secret(ctx, tokenSecret, func() ([]byte, error) { return auth.GenerateHS256(rand.Reader) })
 	if err != nil {
-		return auth.Key{}, fmt.Errorf("read token secret from the bucket: %w", err)
+		return auth.Key{}, false, fmt.Errorf("read token secret from the bucket: %w", err)
 	}
-	return auth.HS256(secret)
+	key, err = auth.HS256(secret)
+	return key, made, err
 }
 
 // TokenRequest says what a new token is to allow.

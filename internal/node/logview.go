@@ -38,7 +38,7 @@ type LogEntry struct {
 // the last there is. It writes nothing and needs no server.
 func ReadLog(ctx context.Context, b config.Buckets, from, to uint64) iter.Seq2[LogSegment, error] {
 	return func(yield func(LogSegment, error) bool) {
-		bucket, err := OpenBucket(ctx, b.LogBucket, b.S3, nil)
+		bucket, err := openExisting(ctx, b.LogBucket, b.S3)
 		if err != nil {
 			yield(LogSegment{}, err)
 			return
@@ -255,9 +255,15 @@ func printable(b []byte) string {
 }
 
 // NotFoundedError reports a bucket that no celler has founded.
-type NotFoundedError struct{ Bucket string }
+type NotFoundedError struct {
+	Bucket  string
+	NoPlace bool // the directory is not even there
+}
 
 func (e *NotFoundedError) Error() string {
+	if e.NoPlace {
+		return fmt.Sprintf("there is no bucket %s", e.Bucket)
+	}
 	return fmt.Sprintf("bucket %s is not celler's: it has no object FORMAT", e.Bucket)
 }
 

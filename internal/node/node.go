@@ -86,7 +86,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, o: o}
-	steps := []func(context.Context) error{n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
+	steps := []func(context.Context) error{n.preflight, n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
@@ -116,7 +116,8 @@ func (n *Node) onClose(what string, fn func() error) {
 // Addr is the address listened on.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 
-// Founded says that this node found the bucket empty and founded it.
+// Founded says that this node is the first of its bucket: it founded the bucket, or
+// found one without a log and put the token secret into it.
 func (n *Node) Founded() bool { return n.founded }
 
 // Store is the id of the bucket, as people see it.
@@ -136,6 +137,22 @@ func (n *Node) AdminToken(validity time.Duration) (string, error) {
 
 // CanMint says whether the node's key can sign tokens, or only verify them.
 func (n *Node) CanMint() bool { return n.verifier.Key().CanSign() }
+
+// preflight finds what would stop this node further on, before a bucket is founded in
+// vain: whoever founds one is shown a token that is not shown again.
+func (n *Node) preflight(ctx context.Context) error {
+	if n.cfg.Signing.Kind != "" {
+		if _, err := parseKey(n.cfg.Signing); err != nil {
+			return err
+		}
+	}
+	if n.cfg.LogBucket != "mem:" {
+		if err := os.MkdirAll(n.cfg.CacheDir, 0o700); err != nil {
+			return &index.DiskError{Dir: n.cfg.CacheDir, Err: err}
+		}
+	}
+	return n.claim(ctx)
+}
 
 func (n *Node) openBuckets(ctx context.Context) (err error) {
 	b := n.cfg.Buckets
@@ -191,6 +208,13 @@ func (n *Node) openFormat(ctx context.Context) (err error) {
 // openLog brings the index up to date with the log. The index lives under the store's
 // id, so that a server given another bucket does not wipe the one it had.
 func (n *Node) openLog(ctx context.Context) (err error) {
+	if n.cfg.LogBucket == "mem:" {
+		// The bucket will be gone with the process, so nothing can be kept for the next one.
+		if n.cfg.CacheDir, err = os.MkdirTemp("", "celler-"); err != nil {
+			return fmt.Errorf("make a directory for the index: %w", err)
+		}
+		n.onClose("temporary directory", func() error { return os.RemoveAll(n.cfg.CacheDir) })
+	}
 	dir := filepath.Join(n.cfg.CacheDir, n.format.Store.String(), "index")
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return &index.DiskError{Dir: dir, Err: err}
@@ -233,15 +257,17 @@ func (n *Node) openStore(context.Context) error {
 }
 
 func (n *Node) openAuth(ctx context.Context) error {
-	key, err := tokenKey(ctx, n.cat, n.cfg.Signing)
+	empty := n.log.Seq() == 0
+	key, made, err := tokenKey(ctx, n.cat, n.cfg.Signing)
 	if err != nil {
 		return err
 	}
+	n.founded = n.founded || empty && made
 	n.verifier = auth.New(key, verifierOptions(n.cfg.JWT))
 	return nil
 }
 
-// Key of the metric that says which program this is.
+// buildInfo names the metric that says which program this is.
 func buildInfo(version string) string {
 	return fmt.Sprintf("celler_build_info{version=%q}", version)
 }

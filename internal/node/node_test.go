@@ -167,6 +167,45 @@ func TestTwoBuckets(t *testing.T) {
 	}
 }
 
+// What is only tried out leaves nothing behind.
+func TestMemoryBucket(t *testing.T) {
+	cfg := mkConfig(t)
+	cfg.Default = false
+	cfg.LogBucket, cfg.DataBucket = "mem:", "mem:"
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	n := mustRun(t, cfg, node.Options{})
+	if code, body := n.do(t, http.MethodGet, "/readyz", "", ""); code != http.StatusOK {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+	n.end(t)
+	left, err := os.ReadDir(tmp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+	if _, err := os.Stat(cfg.CacheDir); err == nil {
+		t.Errorf("%s was made", cfg.CacheDir)
+	}
+}
+
+// Verbs that only look do not make a directory of a mistyped name.
+func TestLookingMakesNoBucket(t *testing.T) {
+	cfg := mkConfig(t)
+	cfg.LogBucket = filepath.Join(t.TempDir(), "typo")
+	for range node.ReadLog(t.Context(), cfg.Buckets, 0, 0) {
+	}
+	_, errProbe := node.Probe(t.Context(), cfg.LogBucket, cfg.Buckets, node.ProbeOptions{})
+	_, errMint := node.MintToken(t.Context(), cfg, node.TokenRequest{}, time.Now)
+	for _, err := range []error{errProbe, errMint} {
+		if missing, ok := errors.AsType[*node.NotFoundedError](err); !ok || !missing.NoPlace {
+			t.Errorf("got %v, want a NotFoundedError", err)
+		}
+	}
+	if _, err := os.Stat(cfg.LogBucket); err == nil {
+		t.Error("the directory was made")
+	}
+}
+
 func TestMissingBucketIsNotMade(t *testing.T) {
 	cfg := mkConfig(t)
 	cfg.Default = false
@@ -174,6 +213,52 @@ func TestMissingBucketIsNotMade(t *testing.T) {
 	cfg.DataBucket = cfg.LogBucket
 	if n, err := node.Open(t.Context(), cfg, node.Options{}); err == nil {
 		t.Errorf("a bucket was made where there is no directory; close: %v", n.Close())
+	}
+}
+
+// Whatever can be known to be wrong without the bucket is found before one is founded:
+// the token of the first run is shown once, and must not be lost to a taken port.
+func TestNothingIsFoundedInVain(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	tests := []struct {
+		name   string
+		change func(*config.Config)
+	}{
+		{"address", func(c *config.Config) { c.Listen = taken.Addr().String() }},
+		{"key", func(c *config.Config) { c.Signing = config.Signing{Kind: config.HS256, Text: "%%%", From: "here"} }},
+		{"cache dir", func(c *config.Config) { c.CacheDir = filepath.Join(os.Args[0], "cache") }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := mkConfig(t)
+			tt.change(&cfg)
+			if n, err := node.Open(t.Context(), cfg, node.Options{}); err == nil {
+				t.Fatalf("the node opened; close: %v", n.Close())
+			}
+			if _, err := os.Stat(cfg.LogBucket); err == nil {
+				t.Error("there is a bucket")
+			}
+		})
+	}
+}
+
+// Who founds a bucket with "celler init" gets the token at the first start.
+func TestFirstStartAfterInit(t *testing.T) {
+	cfg := mkConfig(t)
+	if _, err := node.Init(t.Context(), cfg.Buckets, "", "v1", node.ProbeOptions{Rounds: 1, Racers: 2}); err != nil {
+		t.Fatal(err)
+	}
+	first := mustRun(t, cfg, node.Options{})
+	if !first.Founded() {
+		t.Error("the first node on a founded bucket without a log does not say so")
+	}
+	first.end(t)
+	if second := mustRun(t, cfg, node.Options{}); second.Founded() {
+		t.Error("the second node says that the bucket is new")
 	}
 }
 

@@ -109,12 +109,7 @@ func offlineKey(ctx context.Context, cfg config.Config) (key auth.Key, err error
 	if cfg.Signing.Kind != "" {
 		return parseKey(cfg.Signing)
 	}
-	if cfg.Default {
-		if _, err := os.Stat(cfg.LogBucket); err != nil {
-			return key, &NotFoundedError{cfg.LogBucket}
-		}
-	}
-	bucket, err := OpenBucket(ctx, cfg.LogBucket, cfg.S3, nil)
+	bucket, err := openExisting(ctx, cfg.LogBucket, cfg.S3)
 	if err != nil {
 		return key, err
 	}
@@ -138,12 +133,13 @@ func offlineKey(ctx context.Context, cfg config.Config) (key auth.Key, err error
 		return key, fmt.Errorf("open log in bucket %s: %w", cfg.LogBucket, err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	return tokenKey(ctx, catalog.New(log, db, catalog.Options{}), config.Signing{})
+	key, _, err = tokenKey(ctx, catalog.New(log, db, catalog.Options{}), config.Signing{})
+	return key, err
 }
 
 func notFounded(err error, bucket string) error {
 	if errors.Is(err, blob.ErrNotExist) {
-		return &NotFoundedError{bucket}
+		return &NotFoundedError{Bucket: bucket}
 	}
 	if err != nil {
 		return fmt.Errorf("read format of bucket %s: %w", bucket, err)

@@ -72,7 +72,7 @@ func verdict(name string, findings []blob.Finding, full bool) error {
 
 // Probe checks every promise the log needs of a bucket, races included.
 func Probe(ctx context.Context, url string, b config.Buckets, o blob.ProbeOptions) ([]blob.Finding, error) {
-	bucket, err := OpenBucket(ctx, url, b.S3, nil)
+	bucket, err := openExisting(ctx, url, b.S3)
 	if err != nil {
 		return nil, err
 	}

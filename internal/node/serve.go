@@ -29,8 +29,10 @@ const (
 	sweepEvery = 10 * time.Minute
 )
 
-// listen takes the socket that systemd passed, or the configured address.
-func (n *Node) listen(ctx context.Context) error {
+// claim takes the socket that systemd passed, or sees that the configured address can
+// be had. It does not keep it: whoever connects to a server that is not ready is to be
+// refused at once and not to wait.
+func (n *Node) claim(ctx context.Context) error {
 	sockets, err := activation.Listeners()
 	if err != nil {
 		return fmt.Errorf("take sockets from systemd: %w", err)
@@ -42,19 +44,48 @@ func (n *Node) listen(ctx context.Context) error {
 			return fmt.Errorf("systemd passed %d sockets, expected one; socket %d is for another service", len(sockets), i)
 		}
 	}
-	if n.listener == nil {
-		var lc net.ListenConfig
-		if n.listener, err = lc.Listen(ctx, "tcp", anyFamily(n.cfg.Listen)); err != nil {
-			return &ListenError{Addr: n.cfg.Listen, Err: err}
-		}
+	if n.listener != nil {
+		n.closeListener()
+		return nil
 	}
+	trial, err := n.take(ctx)
+	if err != nil {
+		return err
+	}
+	if err := trial.Close(); err != nil {
+		return &ListenError{Addr: n.cfg.Listen, Err: err}
+	}
+	return nil
+}
+
+// listen takes the configured address, unless systemd gave us a socket.
+func (n *Node) listen(ctx context.Context) (err error) {
+	if n.listener != nil {
+		return nil
+	}
+	if n.listener, err = n.take(ctx); err != nil {
+		return err
+	}
+	n.closeListener()
+	return nil
+}
+
+func (n *Node) take(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", anyFamily(n.cfg.Listen))
+	if err != nil {
+		return nil, &ListenError{Addr: n.cfg.Listen, Err: err}
+	}
+	return l, nil
+}
+
+func (n *Node) closeListener() {
 	n.onClose("listener", func() error {
 		if err := n.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		return nil
 	})
-	return nil
 }
 
 // anyFamily lets "[::]:8080" mean every address also where there is no IPv6.

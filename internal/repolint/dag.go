@@ -44,7 +44,7 @@ func Allowed() map[string][]string {
 		"internal/config":       nil,
 		"internal/repolint":     nil,
 		"internal/bench":        {"nix", "nix/nar"},
-		"internal/benchstorage": {"blob", "blob/memblob", "blob/chunk", "blob/chunkstore", "index/keyspace", "nix", "nix/nar"},
+		"internal/benchstorage": {"blob", "blob/memblob", "blob/fileblob", "blob/chunk", "blob/chunkstore", "index/keyspace", "nix", "nix/nar"},
 
 		// For tests only: each imports its subject and what that may import.
 		"nix/nixtest":   {"nix", "nix/nar"},

@@ -4,7 +4,7 @@ package repolint
 // function", with who waits for it. One that nobody waits for has no line here.
 func goroutines() map[string]string {
 	return map[string]string{
-		"blob/chunkstore/fetch.go run":      "run, before it returns",
+		"blob/chunkstore/fetch.go round":    "run, before it returns",
 		"blob/chunkstore/fetch.go ids":      "Store.Close",
 		"blob/chunkstore/packer.go seal":    "Store.Close, and the writers whose chunks are in the pack",
 		"blob/chunkstore/output.go enqueue": "Store.Close, and drop",

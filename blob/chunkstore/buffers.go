@@ -1,0 +1,33 @@
+package chunkstore
+
+import "sync"
+
+// bufferStep is by how much buffers of different classes differ.
+const bufferStep = 64 << 10
+
+// bufferPool keeps buffers for frames and stretches. A server that copies a
+// gigabyte a second would else allocate one, and the collector would let as much
+// garbage pile up as comes in while it runs.
+type bufferPool struct {
+	classes [1<<20/bufferStep + 2]sync.Pool // of *[]byte; the i-th have room for i steps
+}
+
+// get returns an empty buffer with room for n bytes.
+func (p *bufferPool) get(n int) []byte {
+	class := max((n+bufferStep-1)/bufferStep, 1)
+	if class >= len(p.classes) {
+		return make([]byte, 0, n)
+	}
+	if b, ok := p.classes[class].Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, class*bufferStep)
+}
+
+// put takes a buffer that nobody uses any more.
+func (p *bufferPool) put(b []byte) {
+	if class := cap(b) / bufferStep; class > 0 && class < len(p.classes) {
+		b = b[:0]
+		p.classes[class].Put(&b)
+	}
+}
