@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
@@ -34,7 +35,9 @@ func (f *fold) add(seg *wal.Segment, digest wal.Digest, m Mutants) {
 	for _, e := range seg.Entries {
 		switch e.Kind {
 		case wal.Set:
-			f.set(e.Key, change{value: e.Value})
+			// A copy, because the entries of a segment share one buffer, and the last
+			// row left of it would keep all of it.
+			f.set(e.Key, change{value: bytes.Clone(e.Value)})
 		case wal.Delete:
 			f.set(e.Key, change{deleted: true})
 		case wal.DeleteRange:

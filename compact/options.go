@@ -39,7 +39,7 @@ type Options struct {
 	LogRetention time.Duration
 	// KeepAll, KeepHourly and KeepDaily are the ages up to which every snapshot,
 	// one an hour, and one a day is kept. Defaults: a day, a week, 30 days; negative
-	// for none. The newest is always kept.
+	// for none. The newest is always kept, and one a day for LogRetention.
 	KeepAll, KeepHourly, KeepDaily time.Duration
 
 	// StealAfter is for how long ROOT must not have changed before another
@@ -77,6 +77,10 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.KeepAll, day)
 	orDefault(&o.KeepHourly, 7*day)
 	orDefault(&o.KeepDaily, 30*day)
+	if o.LogRetention > 0 {
+		// The floor goes up to a snapshot of that age, so there must be one.
+		o.KeepDaily = max(o.KeepDaily, o.LogRetention+2*day)
+	}
 	orDefault(&o.StealAfter, 10*time.Minute)
 	orDefault(&o.CallTimeout, 2*time.Minute)
 	orDefault(&o.Parallel, 16)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -137,6 +138,14 @@ func checkEntry(e *wal.Entry) error {
 }
 
 func (db *DB) maybeFlush() error {
+	if !db.tidied {
+		// The log goes on from here, so nobody comes back for tables that a
+		// bootstrap before the last restart has fetched.
+		db.tidied = true
+		if err := db.fs.RemoveAll(db.fs.PathJoin(db.dir, fetchDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			db.log.Warn("fetched tables could not be removed", "err", err)
+		}
+	}
 	if db.unflushed++; db.unflushed < db.flushSegments {
 		return nil
 	}

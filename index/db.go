@@ -37,7 +37,8 @@ type DB struct {
 	metrics *metricSet
 
 	flushSegments int
-	unflushed     int // segments applied since the last flush; of the applying goroutine
+	unflushed     int  // segments applied since the last flush; of the applying goroutine
+	tidied        bool // something was applied since Open; of the applying goroutine
 
 	failedCh chan struct{} // closed by the first call of fail
 

@@ -50,6 +50,7 @@ func TestMutantsAreCaught(t *testing.T) {
 }
 
 // The same for the rules of compaction, with the real index and the real compactor.
+// That tombstones are dropped too early needs more data: see the test of package compact.
 func TestCompactionMutantsAreCaught(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -59,7 +60,6 @@ func TestCompactionMutantsAreCaught(t *testing.T) {
 		{"deletes before the floor is raised", compact.Mutants{DeleteBeforeFloor: true}, 2000},
 		{"no epoch fence", compact.Mutants{NoEpochFence: true}, 2000},
 		{"tables of the lowest level", compact.Mutants{LowestLevel: true}, 2000},
-		{"drops tombstones too early", compact.Mutants{DropTombstones: true}, 2000},
 		{"no sessions in snapshots", compact.Mutants{NoSessions: true}, 2000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
