@@ -33,6 +33,7 @@ type history struct {
 	prev   wal.Digest
 	rng    *rand.Rand
 	ranges bool // with range deletions
+	narrow bool // in one shard
 }
 
 func mkHistory(t testing.TB, bucket blob.Bucket, seed uint64) *history {
@@ -94,6 +95,9 @@ func (h *history) grow(n int) {
 
 func (h *history) entry() wal.Entry {
 	key := []byte{"acp"[h.rng.IntN(3)], byte(h.rng.IntN(2) << 5), byte(h.rng.IntN(40))}
+	if h.narrow {
+		key[0], key[1] = 'c', 0
+	}
 	switch k := h.rng.IntN(20); {
 	case k < 6:
 		return wal.Entry{Kind: wal.Delete, Key: key}
@@ -124,7 +128,11 @@ func (h *history) check(what string) {
 // differs says how an index made of nothing but the bucket differs from the replay.
 func (h *history) differs() string {
 	h.t.Helper()
-	db := mustIndex(h.t, h.bucket, h.store)
+	db, err := index.Open("idx", h.store, index.Options{FS: vfs.NewMem(), Bucket: h.bucket, CacheBytes: 1 << 20})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
 	l, err := wal.Open(h.t.Context(), h.bucket, db, wal.Options{})
 	if err != nil {
 		return fmt.Sprintf("open a fresh index: %v", err)
@@ -181,7 +189,7 @@ func objects(t testing.TB, b blob.Bucket, prefix blob.Key) (keys []blob.Key) {
 }
 
 func TestSnapshotEqualsReplay(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			b := memblob.New()
 			h := mkHistory(t, b, seed)

@@ -116,7 +116,8 @@ func TestKilledAnywhere(t *testing.T) {
 				step = 5
 			}
 			for fatal := 1; ; fatal += step {
-				point := killAt(t, fatal, after)
+				var point string
+				t.Run(fmt.Sprint(fatal), func(t *testing.T) { point = killAt(t, fatal, after) })
 				if point == "" {
 					t.Logf("%d calls", fatal-1)
 					break
@@ -137,9 +138,9 @@ func killAt(t *testing.T, fatal int, after bool) string {
 	t.Helper()
 	b := memblob.New()
 	h := mkHistory(t, b, 3)
-	h.ranges = true
+	h.ranges, h.narrow = true, true
 	o := aggressive()
-	o.FlushSegments = 8
+	o.FlushSegments, o.TableBytes = 8, 8000
 	for range 2 {
 		h.grow(8)
 		mustRound(t, compact.New(b, o), compact.Mode{})
