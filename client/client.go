@@ -32,6 +32,7 @@ type Client struct {
 	agent     string
 	http      *http.Client
 	retry     Retry
+	onRetry   func(wait time.Duration, err error) // or nil
 	logger    *slog.Logger
 	now       func() time.Time
 	ownClient bool
@@ -55,6 +56,12 @@ func WithUserAgent(agent string) Option { return func(c *Client) { c.agent = age
 
 // WithRetry replaces the bounds on retries.
 func WithRetry(r Retry) Option { return func(c *Client) { c.retry = r } }
+
+// WithRetryNotice is told of every request that failed and will be repeated after wait,
+// so that a person can be told why nothing happens. Uploads are reported by Events.
+func WithRetryNotice(f func(wait time.Duration, err error)) Option {
+	return func(c *Client) { c.onRetry = f }
+}
 
 // WithLogger receives what a caller may want to see in a debug log. Default: nothing.
 func WithLogger(l *slog.Logger) Option { return func(c *Client) { c.logger = l } }
@@ -120,7 +127,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, answer any
 	if err != nil {
 		return err
 	}
-	return c.retrying(ctx, &budget{}, nil, func(ctx context.Context, _ int) error {
+	return c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, _ int) error {
 		return c.attempt(ctx, method, path, payload, answer)
 	})
 }
@@ -132,7 +139,7 @@ func (c *Client) callCreate(ctx context.Context, path string, body any) error {
 	if err != nil {
 		return err
 	}
-	return c.retrying(ctx, &budget{}, nil, func(ctx context.Context, _ int) error {
+	return c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, _ int) error {
 		err := c.attempt(ctx, http.MethodPost, path, payload, nil)
 		if _, answered := errors.AsType[*StatusError](err); err != nil && !answered && !neverSent(err) {
 			return final(fmt.Errorf("%w; the answer was lost, so it may have happened", err))
@@ -144,13 +151,20 @@ func (c *Client) callCreate(ctx context.Context, path string, body any) error {
 // callDelete is call for a deletion: that there is nothing left on a second attempt
 // is the success of the first.
 func (c *Client) callDelete(ctx context.Context, path string) error {
-	return c.retrying(ctx, &budget{}, nil, func(ctx context.Context, n int) error {
+	return c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, n int) error {
 		err := c.attempt(ctx, http.MethodDelete, path, nil, nil)
 		if status, ok := errors.AsType[*StatusError](err); ok && n > 1 && status.Status == http.StatusNotFound {
 			return nil
 		}
 		return err
 	})
+}
+
+func (c *Client) noticed() retryFunc {
+	if c.onRetry == nil {
+		return nil
+	}
+	return func(_ int, wait time.Duration, err error) { c.onRetry(wait, err) }
 }
 
 func encode(body any) ([]byte, error) {

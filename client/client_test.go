@@ -263,3 +263,28 @@ func FuzzParseHashPart(f *testing.F) {
 		}
 	})
 }
+
+// Whoever waits is told why, once for every wait.
+func TestRetryNotice(t *testing.T) {
+	left := 2
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if left--; left >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, `{"caches":[]}`)
+	}))
+	defer server.Close()
+	var told []string
+	c, err := New(server.URL, WithRetry(Retry{First: time.Millisecond}), WithRetryNotice(func(_ time.Duration, err error) { told = append(told, err.Error()) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Caches(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || !strings.Contains(told[0], "503") {
+		t.Errorf("told %q", told)
+	}
+}

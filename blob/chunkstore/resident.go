@@ -24,10 +24,11 @@ import (
 // process has not written is read once and compared with its name before it is
 // first used.
 type resident struct {
-	dir  string
-	most int64
-	now  func() time.Time
-	m    *storeMetrics
+	dir    string
+	most   int64
+	copies int // at most
+	now    func() time.Time
+	m      *storeMetrics
 
 	mu    sync.Mutex // guards the fields below; no I/O but renames and removals under it
 	items map[string]*list.Element
@@ -51,9 +52,13 @@ func (f *copyFile) disk() int64 { return (f.size + blockBytes - 1) / blockBytes 
 
 const blockBytes = 4096
 
+// maxCopies bounds the copies, of which each takes a quarter of a KiB of memory and
+// a look at its file when the store is opened. Ten GiB would be millions of tiny ones.
+const maxCopies = 128 << 10
+
 func openResident(dir string, most int64, now func() time.Time, m *storeMetrics) (*resident, error) {
 	c := &resident{
-		dir: dir, most: most, now: now, m: m,
+		dir: dir, most: most, copies: maxCopies, now: now, m: m,
 		items: make(map[string]*list.Element), order: list.New(), begun: make(map[string]struct{}),
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -195,10 +200,10 @@ func (c *resident) remove(e *list.Element) {
 }
 
 // evict deletes what was not used for longest until the rest and the unfinished
-// copies fit. Whoever has such a file open goes on reading it. The caller holds
+// copies fit and are not too many. Whoever has such a file open goes on reading it. The caller holds
 // the lock.
 func (c *resident) evict() {
-	for c.bytes > 0 && c.bytes+c.writing > c.most {
+	for len(c.items) > 0 && (c.bytes+c.writing > c.most || len(c.items) > c.copies) {
 		e := c.order.Back()
 		os.Remove(filepath.Join(c.dir, e.Value.(*copyFile).name))
 		c.remove(e)

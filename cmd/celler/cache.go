@@ -36,7 +36,10 @@ func (a *app) dial(ref string) (*client.Client, config.Remote, error) {
 
 // connect returns a client of a server. The caller closes it.
 func (a *app) connect(r config.Remote) (*client.Client, error) {
-	return client.New(r.Endpoint, client.WithToken(r.Token), client.WithUserAgent("celler/"+a.version), client.WithClock(a.now))
+	return client.New(r.Endpoint, client.WithToken(r.Token), client.WithUserAgent("celler/"+a.version), client.WithClock(a.now),
+		client.WithRetryNotice(func(wait time.Duration, err error) {
+			a.ui.Note("celler: %v; trying again in %s", err, ui.Duration(wait))
+		}))
 }
 
 type cacheCreateCmd struct {

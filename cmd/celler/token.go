@@ -145,7 +145,7 @@ func (c *tokenCreateCmd) mintLocal(ctx context.Context, a *app, r node.TokenRequ
 }
 
 func mintRemote(ctx context.Context, a *app, remote config.Remote, r node.TokenRequest) (string, error) {
-	c, err := client.New(remote.Endpoint, client.WithToken(remote.Token), client.WithUserAgent("celler/"+a.version))
+	c, err := a.connect(remote)
 	if err != nil {
 		return "", err
 	}

@@ -89,7 +89,7 @@ func (c *useCmd) Run(ctx context.Context, a *app) error {
 
 // describeCache asks the server for the cache and checks what it says.
 func describeCache(ctx context.Context, a *app, r config.Remote) (client.Cache, error) {
-	cl, err := client.New(r.Endpoint, client.WithToken(r.Token), client.WithUserAgent("celler/"+a.version))
+	cl, err := a.connect(r)
 	if err != nil {
 		return client.Cache{}, err
 	}

@@ -23,7 +23,8 @@
 // Reads come from the index. What is there is at most Options.MaxStaleness of
 // the log old. What is not there is asked for again after a catch-up that began
 // after the question, so that a path which any node has acknowledged is never
-// denied by another. [Catalog.MissingPaths] does that once for all its paths.
+// denied by another. What is listed, and what is missing, is looked up after such a
+// catch-up in any case: [Catalog.Caches], [Catalog.Paths], [Catalog.MissingPaths].
 //
 // # Destroying a cache
 //

@@ -89,7 +89,7 @@ func (c *Client) Resolve(env Env, ref string) (Remote, error) {
 	if !named {
 		server, cache = "", ref
 	}
-	if cache == "" {
+	if !isCacheName(cache) {
 		return Remote{}, badReference(ref)
 	}
 	r, err := c.ResolveServer(env, server)
@@ -135,7 +135,7 @@ func resolveURL(env Env, c *Client, ref string) (Remote, error) {
 	}
 	path := strings.TrimRight(u.Path, "/")
 	i := strings.LastIndexByte(path, '/')
-	if i < 0 || path[i+1:] == "" {
+	if i < 0 || !isCacheName(path[i+1:]) {
 		return Remote{}, badReference(ref)
 	}
 	u.Path, u.RawPath = path[:i+1], ""
@@ -152,7 +152,18 @@ func resolveURL(env Env, c *Client, ref string) (Remote, error) {
 }
 
 func badReference(ref string) error {
-	return &ValueError{"cache reference", ref, "NAME, SERVER:NAME or https://HOST/NAME"}
+	return &ValueError{"cache reference", ref, "NAME, SERVER:NAME or https://HOST/NAME, NAME being at most 50 letters, digits, and after the first - _ +"}
+}
+
+// isCacheName keeps anything else out of the URLs of requests.
+func isCacheName(s string) bool {
+	for i, c := range []byte(s) {
+		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !alphanumeric && (i == 0 || c != '-' && c != '_' && c != '+') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 50
 }
 
 func newRemote(env Env, name string, s Server) (Remote, error) {

@@ -326,3 +326,18 @@ func TestUnits(t *testing.T) {
 		}
 	}
 }
+
+// What is no name of a cache must not become part of a URL.
+func TestBadCacheReference(t *testing.T) {
+	c := config.Client{Servers: map[string]config.Server{"s": {Endpoint: "http://h/"}}}
+	for _, ref := range []string{"", "../x", "a/b", "s:../x", "s:", "s:a:b", "a b", "-a", "a?b", "a%2fb", "http://h/..", "http://h/a b", "http://h/", strings.Repeat("a", 51)} {
+		if r, err := c.Resolve(config.NewEnv(nil), ref); err == nil {
+			t.Errorf("%q: %+v", ref, r)
+		}
+	}
+	for _, ref := range []string{"a", "s:a-b_c+D", "http://h/x/a/", strings.Repeat("a", 50)} {
+		if _, err := c.Resolve(config.NewEnv(nil), ref); err != nil {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}

@@ -159,7 +159,7 @@ func (n *Node) openBuckets(ctx context.Context) (err error) {
 	if n.logBucket, err = n.openBucket(ctx, b.LogBucket, roleName("log", b)); err != nil {
 		return err
 	}
-	if err := probeShort(ctx, n.logBucket, b.LogBucket, n.o.Now); err != nil {
+	if err := probeStart(ctx, n.logBucket, b.LogBucket, n.o.Now, n.o.Logger); err != nil {
 		return err
 	}
 	if b.Same() {

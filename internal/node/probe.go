@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/wal"
 )
 
 // BrokenPromiseError reports a bucket that does not keep what celler relies on.
@@ -61,6 +63,20 @@ func probeShort(ctx context.Context, b blob.Bucket, name string, now func() time
 		return &ProbeError{name, err}
 	}
 	return verdict(name, findings, false)
+}
+
+// probeStart is probeShort for a server that starts: a bucket that has been founded and
+// takes no writes at the moment still has what it has.
+func probeStart(ctx context.Context, b blob.Bucket, name string, now func() time.Time, logger *slog.Logger) error {
+	err := probeShort(ctx, b, name, now)
+	if kind := blob.KindOf(err); err == nil || kind != blob.KindFull && kind != blob.KindReadOnly {
+		return err
+	}
+	if _, ferr := wal.ReadFormat(ctx, b); ferr != nil {
+		return err
+	}
+	logger.Warn("the bucket takes no writes: serving what it has", "bucket", name, "err", err)
+	return nil
 }
 
 func verdict(name string, findings []blob.Finding, full bool) error {
