@@ -189,8 +189,9 @@ func (db *DB) fetched(path string, t *wal.Table) bool {
 }
 
 func copyTable(w io.Writer, h hash.Hash, r io.Reader) (int64, error) {
-	// Only io.Writer is shown, lest a reader's own WriteTo takes another way.
-	return io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, r, make([]byte, copyBytes))
+	// The hash comes first: a vfs.File may change the bytes it is given to write. Only
+	// io.Writer is shown, lest a reader's own WriteTo takes another way.
+	return io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(h, w)}, r, make([]byte, copyBytes))
 }
 
 // fill makes p the state of the snapshot and makes that durable.
