@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -43,23 +44,13 @@ func (db *DB) readPosition() (seq wal.Seq, digest wal.Digest, err error) {
 // Session returns the number of the last batch of w that was applied.
 func (db *DB) Session(w wal.WriterID) (batch uint64, ok bool, err error) {
 	ok, err = db.Lookup(wal.SessionKey(w), func(value []byte) error {
-		if len(value) != sessionBytes {
-			return fmt.Errorf("session of writer %v has %d bytes, want %d", w, len(value), sessionBytes)
+		if len(value) != wal.SessionBytes {
+			return fmt.Errorf("session of writer %v has %d bytes, want %d", w, len(value), wal.SessionBytes)
 		}
 		batch, _ = wal.DecodeUint64(value[:8])
 		return nil
 	})
 	return batch, ok, err
-}
-
-const sessionBytes = 3 * 8
-
-// appendSession appends the row for the writer of seg. Slot and time are for the
-// day when silent sessions are dropped.
-func appendSession(dst []byte, seg *wal.Segment) []byte {
-	dst = wal.AppendUint64(dst, seg.Batch)
-	dst = wal.AppendUint64(dst, uint64(seg.Seq))
-	return wal.AppendUint64(dst, uint64(seg.Time.UnixMilli()))
 }
 
 // Apply performs the entries of seg and moves the position to it, in one batch.
@@ -75,7 +66,7 @@ func (db *DB) Apply(seg *wal.Segment, digest wal.Digest) error {
 	if seg.Seq != seq+1 { // that it also follows the right object is for the log to check (I5)
 		return fmt.Errorf("apply segment %v: the index is at slot %v, want slot %v", seg.Seq, seq, seq+1)
 	}
-	b := db.pebble.NewBatch()
+	b := db.current.Load().pebble.NewBatch()
 	defer func() { _ = b.Close() }()
 	if err := fill(b, seg, digest); err != nil {
 		return fmt.Errorf("apply segment %v: %w", seg.Seq, err)
@@ -112,7 +103,7 @@ func fill(b *pebble.Batch, seg *wal.Segment, digest wal.Digest) error {
 		}
 	}
 	return errors.Join(
-		b.Set(wal.SessionKey(seg.Writer), appendSession(nil, seg), nil),
+		b.Set(wal.SessionKey(seg.Writer), wal.AppendSession(nil, seg), nil),
 		b.Set([]byte(wal.SeqKey), wal.AppendUint64(nil, uint64(seg.Seq)), nil),
 		b.Set([]byte(wal.DigestKey), digest[:], nil),
 	)
@@ -147,23 +138,39 @@ func checkEntry(e *wal.Entry) error {
 }
 
 func (db *DB) maybeFlush() error {
+	if !db.tidied {
+		// The log goes on from here, so nobody comes back for tables that a
+		// bootstrap before the last restart has fetched.
+		db.tidied = true
+		if err := db.fs.RemoveAll(db.fs.PathJoin(db.dir, fetchDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			db.log.Warn("fetched tables could not be removed", "err", err)
+		}
+	}
 	if db.unflushed++; db.unflushed < db.flushSegments {
 		return nil
 	}
 	db.unflushed = 0
-	if _, err := db.pebble.AsyncFlush(); err != nil {
+	if _, err := db.current.Load().pebble.AsyncFlush(); err != nil {
 		return db.classify("flush index", err)
 	}
 	return nil
 }
 
-// Reset forgets everything, so that the log can apply segments from the first.
-func (db *DB) Reset(_ context.Context, root wal.Root) error {
-	if root.Snapshot.Seq != 0 {
-		return fmt.Errorf("reset index to snapshot %v: this celler reads no snapshots: %w", root.Snapshot.Seq, wal.ErrTooOld)
-	}
+// Reset forgets everything and loads the snapshot that root names; without one, the
+// log can apply segments from the first. While a snapshot is loaded, reads are
+// answered from what was there before.
+func (db *DB) Reset(ctx context.Context, root wal.Root) error {
 	if root.Store != db.store {
 		return fmt.Errorf("reset index: ROOT is of bucket %v, want %v", root.Store, db.store)
+	}
+	if root.Snapshot.Seq != 0 {
+		if db.o.Bucket == nil {
+			return fmt.Errorf("reset index to snapshot %v: it was opened without a bucket to load it from", root.Snapshot.Seq)
+		}
+		if err := db.bootstrap(ctx, root); err != nil {
+			return fmt.Errorf("load snapshot %s into the index: %w", root.Snapshot.Key, err)
+		}
+		return nil
 	}
 	seq, _, _ := db.Position()
 	if seq != 0 {
@@ -173,7 +180,7 @@ func (db *DB) Reset(_ context.Context, root wal.Root) error {
 	if err != nil {
 		return db.classify("reset index", err)
 	}
-	b := db.pebble.NewBatch()
+	b := db.current.Load().pebble.NewBatch()
 	defer func() { _ = b.Close() }()
 	err = errors.Join(
 		b.DeleteRange([]byte{0}, append(last, 0), nil), // no key is empty
@@ -192,7 +199,7 @@ func (db *DB) Reset(_ context.Context, root wal.Root) error {
 }
 
 func (db *DB) lastKey() ([]byte, error) {
-	it, err := db.pebble.NewIter(nil)
+	it, err := db.current.Load().pebble.NewIter(nil)
 	if err != nil {
 		return nil, err
 	}

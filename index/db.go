@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -31,11 +32,13 @@ type DB struct {
 	log    *slog.Logger
 	logger *pebbleLogger
 
-	pebble  *pebble.DB
+	o       Options // with defaults
+	current atomic.Pointer[files]
 	metrics *metricSet
 
 	flushSegments int
-	unflushed     int // segments applied since the last flush; of the applying goroutine
+	unflushed     int  // segments applied since the last flush; of the applying goroutine
+	tidied        bool // something was applied since Open; of the applying goroutine
 
 	failedCh chan struct{} // closed by the first call of fail
 
@@ -61,7 +64,7 @@ func (db *DB) Close() error {
 
 	db.metrics.close()
 	flushErr := db.flush()
-	if err := db.pebble.Close(); flushErr == nil && err != nil {
+	if err := db.current.Load().pebble.Close(); flushErr == nil && err != nil {
 		flushErr = db.classify("close index", err)
 	}
 	return errors.Join(flushErr, db.lock.Close())
@@ -73,7 +76,11 @@ func (db *DB) flush() error {
 	if db.Err() != nil {
 		return nil // told to whoever applied
 	}
-	done, err := db.pebble.AsyncFlush()
+	return db.flushFiles(db.current.Load().pebble)
+}
+
+func (db *DB) flushFiles(p *pebble.DB) error {
+	done, err := p.AsyncFlush()
 	if err != nil {
 		return db.classify("flush index", err)
 	}
@@ -104,7 +111,9 @@ func (db *DB) DiskBytes() int64 {
 	if closed {
 		return 0
 	}
-	return int64(db.pebble.Metrics().DiskSpaceUsage())
+	f := db.acquire()
+	defer f.release()
+	return int64(f.pebble.Metrics().DiskSpaceUsage())
 }
 
 // Get returns a copy of the value of key, and false if there is none.
@@ -122,7 +131,9 @@ func (db *DB) Get(key []byte) (value []byte, ok bool, err error) {
 // Lookup calls use with the value of key, if there is one. The value is only
 // valid until use returns.
 func (db *DB) Lookup(key []byte, use func(value []byte) error) (ok bool, err error) {
-	value, closer, err := db.pebble.Get(key)
+	f := db.acquire()
+	defer f.release()
+	value, closer, err := f.pebble.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
 	}
@@ -141,7 +152,9 @@ func (db *DB) Lookup(key []byte, use func(value []byte) error) (ok bool, err err
 // after, all from the same moment.
 func (db *DB) Scan(prefix, after []byte) iter.Seq2[wal.KV, error] {
 	return func(yield func(wal.KV, error) bool) {
-		it, err := db.pebble.NewIter(scanBounds(prefix, after))
+		f := db.acquire()
+		defer f.release()
+		it, err := f.pebble.NewIter(scanBounds(prefix, after))
 		if err != nil {
 			yield(wal.KV{}, db.classify("scan the index", err))
 			return
@@ -193,7 +206,9 @@ func prefixEnd(prefix []byte) []byte {
 // shorter, the keys or the rows, decides what it costs.
 func (db *DB) Absent(prefix []byte, n int, key func(dst []byte, i int) []byte) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {
-		it, err := db.pebble.NewIter(scanBounds(prefix, nil))
+		f := db.acquire()
+		defer f.release()
+		it, err := f.pebble.NewIter(scanBounds(prefix, nil))
 		if err != nil {
 			yield(0, db.classify("look up rows of the index", err))
 			return

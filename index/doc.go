@@ -20,10 +20,21 @@
 // only later, in a block that is read, makes reads fail with a [CorruptError] and
 // leaves a note, so that the next Open begins anew.
 //
+// # Snapshots
+//
+// A copy that is far behind, or below the floor of the log, loads the newest
+// snapshot: its tables are fetched, verified, synced and ingested into new files, the
+// oldest run of every shard first, while reads go on from the old ones. Then LIVE
+// names the new files, new reads go there, and the last read of the old ones removes
+// them. Tables that were fetched before a crash are not fetched again.
+//
 // # In the directory
 //
 //	LOCK       held by the process that has the directory open
-//	db/        Pebble's files
+//	db/        Pebble's files, until a snapshot is loaded
+//	db.<n>/    Pebble's files of the n-th snapshot loaded
+//	LIVE       which of these directories is the index; db if there is no such file
+//	fetch/     tables of a snapshot on their way in
 //	db.aside/  the copy that was given up last
 //	REBUILD    why db/ must not be used again, as text
 //

@@ -411,7 +411,7 @@ func TestRebuildsWhatIsNotOurs(t *testing.T) {
 		"of another bucket": func(t *testing.T, fs vfs.FS) wal.StoreID { return wal.StoreID{2} },
 		"of a newer format": func(t *testing.T, fs vfs.FS) wal.StoreID {
 			db := mustOpen(t, "idx", Options{FS: fs})
-			if err := db.pebble.Set([]byte(storeKey), append(wal.AppendUint64(nil, indexFormat+1), testStore[:]...), pebble.NoSync); err != nil {
+			if err := db.current.Load().pebble.Set([]byte(storeKey), append(wal.AppendUint64(nil, indexFormat+1), testStore[:]...), pebble.NoSync); err != nil {
 				t.Fatal(err)
 			}
 			mustClose(t, db)
@@ -430,7 +430,7 @@ func TestRebuildsWhatIsNotOurs(t *testing.T) {
 		},
 		"without identity": func(t *testing.T, fs vfs.FS) wal.StoreID {
 			db := mustOpen(t, "idx", Options{FS: fs})
-			if err := db.pebble.Delete([]byte(storeKey), pebble.NoSync); err != nil {
+			if err := db.current.Load().pebble.Delete([]byte(storeKey), pebble.NoSync); err != nil {
 				t.Fatal(err)
 			}
 			mustClose(t, db)
@@ -543,8 +543,8 @@ func TestReset(t *testing.T) {
 	want := h.states(t)
 	db := mustOpen(t, "idx", Options{FS: fs})
 	h.applyTo(t, db, 30)
-	if err := db.Reset(t.Context(), wal.Root{Store: testStore, Snapshot: wal.SnapshotRef{Seq: 9}}); !errors.Is(err, wal.ErrTooOld) {
-		t.Errorf("reset to a snapshot: %v, want ErrTooOld", err)
+	if err := db.Reset(t.Context(), wal.Root{Store: testStore, Snapshot: wal.SnapshotRef{Seq: 9}}); err == nil {
+		t.Error("reset to a snapshot without a bucket: no error")
 	}
 	if err := db.Reset(t.Context(), wal.Root{Store: testStore}); err != nil {
 		t.Fatal(err)

@@ -7,12 +7,17 @@ const (
 	metricApplySeconds = "celler_index_apply_seconds"
 	metricEntries      = "celler_index_entries_total"
 	metricDiskBytes    = "celler_index_disk_bytes"
+	metricBootstrap    = "celler_index_bootstrap_seconds"
+	metricFetched      = "celler_index_fetched_bytes_total"
 )
 
 type metricSet struct {
 	set     *metrics.Set
 	apply   *metrics.PrometheusHistogram
 	entries *metrics.Counter
+
+	bootstrap *metrics.PrometheusHistogram
+	fetched   *metrics.Counter
 }
 
 // newMetricSet registers the metrics of db. The two gauges read from it until
@@ -27,6 +32,9 @@ func newMetricSet(set *metrics.Set, db *DB) *metricSet {
 		set:     set,
 		apply:   set.GetOrCreatePrometheusHistogram(metricApplySeconds),
 		entries: set.GetOrCreateCounter(metricEntries),
+
+		bootstrap: set.GetOrCreatePrometheusHistogram(metricBootstrap),
+		fetched:   set.GetOrCreateCounter(metricFetched),
 	}
 }
 

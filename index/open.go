@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/celler/celler/blob"
 	"github.com/celler/celler/wal"
 )
 
@@ -42,8 +43,12 @@ const (
 	// maxOpenFiles leaves most of the usual 1,024 descriptors to connections.
 	maxOpenFiles = 256
 
+	// defaultFetchParallel hides the latency of a bucket behind its bandwidth.
+	defaultFetchParallel = 32
+
 	dbDir      = "db"
 	asideDir   = "db.aside"
+	liveTag    = "LIVE"
 	rebuildTag = "REBUILD"
 )
 
@@ -55,6 +60,8 @@ type Options struct {
 	// FlushSegments bounds how many segments a crash can make the log fetch again;
 	// 0: 256, a quarter of a minute of a busy log.
 	FlushSegments int
+	Bucket        blob.Bucket  // where snapshots are; nil: Reset cannot load any
+	FetchParallel int          // tables fetched at once; 0: 32
 	Logger        *slog.Logger // nil: discard
 	Metrics       *metrics.Set // nil: a private set
 }
@@ -68,6 +75,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FlushSegments == 0 {
 		o.FlushSegments = defaultFlushSegments
+	}
+	if o.FetchParallel == 0 {
+		o.FetchParallel = defaultFetchParallel
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCacheBytes
@@ -98,7 +108,7 @@ func Open(dir string, store wal.StoreID, o Options) (*DB, error) {
 	default:
 		return nil, &DiskError{Dir: dir, Err: err}
 	}
-	db := &DB{dir: dir, store: store, fs: o.FS, lock: lock, flushSegments: o.FlushSegments, now: o.Now, log: o.Logger, failedCh: make(chan struct{})}
+	db := &DB{dir: dir, store: store, o: o, fs: o.FS, lock: lock, flushSegments: o.FlushSegments, now: o.Now, log: o.Logger, failedCh: make(chan struct{})}
 	if err := db.open(o); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -110,7 +120,7 @@ func (db *DB) open(o Options) error {
 	db.logger = newPebbleLogger(o.Logger, db)
 	rebuild := db.readRebuildNote()
 	if rebuild == nil {
-		err := db.openFiles(o)
+		err := db.openFiles()
 		switch {
 		case err == nil:
 			return nil
@@ -127,7 +137,7 @@ func (db *DB) open(o Options) error {
 		return &DiskError{Dir: db.dir, Err: err}
 	}
 	db.forget()
-	if err := db.openFiles(o); err != nil {
+	if err := db.openFiles(); err != nil {
 		return &DiskError{Dir: db.dir, Err: err}
 	}
 	return nil
@@ -135,15 +145,18 @@ func (db *DB) open(o Options) error {
 
 // openFiles opens db/ and checks that it is ours, or begins it if there is
 // nothing. What it returns is an error of the disk or a reason to start afresh.
-func (db *DB) openFiles(o Options) (err error) {
-	cache := pebble.NewCache(o.CacheBytes)
-	defer cache.Unref()
-	db.pebble, err = openPebble(db.fs.PathJoin(db.dir, dbDir), o, cache, db)
+func (db *DB) openFiles() error {
+	live := db.liveName()
+	if err := db.removeOthers(live); err != nil {
+		return fmt.Errorf("remove what is left of another index: %w", err)
+	}
+	p, err := db.openFresh(live)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
+	db.current.Store(newFiles(db, p, live))
 	if err := db.identify(); err != nil {
-		return errors.Join(err, db.pebble.Close())
+		return errors.Join(err, p.Close())
 	}
 	return nil
 }
@@ -190,7 +203,7 @@ func (db *DB) identify() error {
 		if !empty {
 			return errors.New("it has rows but does not say of which bucket")
 		}
-		return db.pebble.Set([]byte(storeKey), want, pebble.NoSync)
+		return db.current.Load().pebble.Set([]byte(storeKey), want, pebble.NoSync)
 	}
 	if len(have) < 8 {
 		return fmt.Errorf("row %s has %d bytes, want %d", storeKey, len(have), len(want))
@@ -206,7 +219,7 @@ func (db *DB) identify() error {
 }
 
 func (db *DB) empty() (bool, error) {
-	it, err := db.pebble.NewIter(nil)
+	it, err := db.current.Load().pebble.NewIter(nil)
 	if err != nil {
 		return false, err
 	}
@@ -229,12 +242,15 @@ func (db *DB) readRebuildNote() error {
 
 // moveAside gives up db/, in place of the copy that was given up before it.
 func (db *DB) moveAside() error {
-	from, to := db.fs.PathJoin(db.dir, dbDir), db.fs.PathJoin(db.dir, asideDir)
+	from, to := db.fs.PathJoin(db.dir, db.liveName()), db.fs.PathJoin(db.dir, asideDir)
 	if err := db.fs.RemoveAll(to); err != nil {
 		return fmt.Errorf("remove the index given up before: %w", err)
 	}
 	if err := db.fs.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("move the index aside: %w", err)
+	}
+	if err := db.fs.Remove(db.fs.PathJoin(db.dir, liveTag)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the name of the index: %w", err)
 	}
 	if err := db.fs.RemoveAll(db.fs.PathJoin(db.dir, rebuildTag)); err != nil {
 		return fmt.Errorf("remove the note to rebuild: %w", err)

@@ -15,6 +15,8 @@
 //	FORMAT                     written once, last, when the bucket is founded
 //	ROOT                       snapshot, floor, epochs, who may read and write
 //	log/<slot: 16 hex digits>  a segment; slots are dense and start at 1
+//	snap/<slot>.<random>       a snapshot: the whole state after that slot ([Snapshot])
+//	tab/<epoch>/<random>.sst   a table of a snapshot
 //
 // There is no manifest on the way of a commit. Creating log/<n> if it is absent is
 // the commit, and at the same time a compare-and-swap of the whole state: whoever

@@ -26,6 +26,9 @@ type Env struct {
 	WithTimeout func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc)
 }
 
+// WithDefaults returns e with the real thing in every field that is nil.
+func (e Env) WithDefaults() Env { return e.withDefaults() }
+
 func (e Env) withDefaults() Env {
 	if e.Now == nil {
 		e.Now = time.Now

@@ -54,6 +54,9 @@ type SnapshotRef struct {
 	Digest Digest   `json:"digest"` // of the object in slot Seq
 	Key    blob.Key `json:"key,omitempty"`
 	SHA256 Digest   `json:"sha256"` // of the snapshot's own object
+	// Epoch is the compaction epoch that installed it. While Root.CompactEpoch is
+	// later, a compactor is at work, or gave up.
+	Epoch Epoch `json:"epoch,omitempty"`
 }
 
 // EncodeRoot returns the object that represents r.
@@ -137,6 +140,10 @@ func (r *Root) writable() error {
 	}
 	return r.readable()
 }
+
+// CheckWriter reports why this program must not change what the log holds: a later
+// celler is needed.
+func (r *Root) CheckWriter() error { return r.writable() }
 
 // CheckTransition holds I9: it returns a *TransitionError unless ROOT may go from
 // old to new in one step. Whoever swaps ROOT asks it first; nobody else has rules

@@ -24,6 +24,10 @@ type Config struct {
 	MaxNarInfoSize      Bytes    `toml:"max-nar-info-size" default:"1MiB" env:"CELLER_MAX_NAR_INFO_SIZE" placeholder:"SIZE" help:"Longest description of one uploaded path (${default})."`
 	DrainTimeout        Span     `toml:"drain-timeout" default:"30s" env:"CELLER_DRAIN_TIMEOUT" placeholder:"SPAN" help:"How long a server that was told to stop waits for requests in flight (${default})."`
 	JWT                 JWT      `toml:"jwt" embed:"" prefix:"jwt."`
+	Maintenance         string   `toml:"maintenance" default:"on" enum:"on,off" env:"CELLER_MAINTENANCE" help:"Whether this server keeps the bucket's log short: ${enum} (${default})."`
+	MaintenanceInterval Span     `toml:"maintenance-interval" default:"5m" env:"CELLER_MAINTENANCE_INTERVAL" placeholder:"SPAN" help:"How often it looks whether there is something to do (${default})."`
+	MaintenanceSegments int      `toml:"maintenance-segments" default:"1000" env:"CELLER_MAINTENANCE_SEGMENTS" placeholder:"N" help:"New segments after which it looks earlier (${default})."`
+	Compact             Compact  `toml:"compact" embed:"" prefix:"compact."`
 	WAL                 WAL      `toml:"wal" embed:"" prefix:"wal."`
 	Log                 Log      `toml:"log" embed:"" prefix:"log."`
 
@@ -59,6 +63,23 @@ type JWT struct {
 type WAL struct {
 	PollInterval Span `toml:"poll-interval" default:"1s" env:"CELLER_WAL_POLL_INTERVAL" placeholder:"SPAN" help:"How often to look for what other servers have written (${default})."`
 	MaxStaleness Span `toml:"max-staleness" default:"60s" env:"CELLER_WAL_MAX_STALENESS" placeholder:"SPAN" help:"How old the view of the log may be while this server calls itself ready (${default})."`
+}
+
+// Compact says how much of the log stays in the bucket although a snapshot has it.
+type Compact struct {
+	LogRetention Span `toml:"log-retention" default:"7 days" env:"CELLER_COMPACT_LOG_RETENTION" placeholder:"SPAN" help:"How long segments stay in the log after they were folded into a snapshot; 0s for no longer than needed (${default})."`
+	KeepSegments int  `toml:"keep-segments" default:"1000" env:"CELLER_COMPACT_KEEP_SEGMENTS" placeholder:"N" help:"How many of the newest segments stay in the log however old they are (${default})."`
+}
+
+// Check reports values that cannot be used.
+func (c *Compact) Check() error {
+	if c.LogRetention < 0 {
+		return &ValueError{"compact.log-retention", c.LogRetention.String(), "a span that is not negative"}
+	}
+	if c.KeepSegments < 0 {
+		return &ValueError{"compact.keep-segments", fmt.Sprint(c.KeepSegments), "a number that is not negative"}
+	}
+	return nil
 }
 
 // Log says how the server speaks to its operator.
@@ -109,7 +130,18 @@ func (c *Config) Complete(env Env, file *File) error {
 			return &ValueError{s.key, s.span.String(), "a span longer than nothing"}
 		}
 	}
-	return nil
+	return c.checkMaintenance()
+}
+
+// checkMaintenance checks what concerns compaction.
+func (c *Config) checkMaintenance() error {
+	if c.Maintenance == "on" && c.MaintenanceInterval <= 0 {
+		return &ValueError{"maintenance-interval", c.MaintenanceInterval.String(), "a span longer than nothing"}
+	}
+	if c.Maintenance == "on" && c.MaintenanceSegments <= 0 {
+		return &ValueError{"maintenance-segments", fmt.Sprint(c.MaintenanceSegments), "a number from 1"}
+	}
+	return c.Compact.Check()
 }
 
 // endpoint checks a URL, if there is one, and ends it in a slash.

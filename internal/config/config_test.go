@@ -69,8 +69,10 @@ func TestDefaults(t *testing.T) {
 		ResidentBytes:  10 << 30,
 		MaxNarInfoSize: 1 << 20,
 		DrainTimeout:   config.Span(30 * time.Second),
-		WAL:            config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
-		Log:            config.Log{Level: "info", Format: "text"},
+		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
+		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
+		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
+		Log:     config.Log{Level: "info", Format: "text"},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config.JWT{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -164,9 +166,11 @@ func TestAtticFile(t *testing.T) {
 		MaxNarInfoSize: 2 << 20,
 		DrainTimeout:   config.Span(30 * time.Second),
 		JWT:            config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
-		WAL:            config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
-		Log:            config.Log{Level: "info", Format: "text"},
-		Signing:        config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
+		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
+		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
+		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
+		Log:     config.Log{Level: "info", Format: "text"},
+		Signing: config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config.JWT{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

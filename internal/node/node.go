@@ -219,7 +219,7 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return &index.DiskError{Dir: dir, Err: err}
 	}
-	n.db, err = index.Open(dir, n.format.Store, index.Options{Now: n.o.Now, Logger: n.o.Logger, Metrics: n.o.Metrics})
+	n.db, err = index.Open(dir, n.format.Store, index.Options{Now: n.o.Now, Bucket: n.logBucket, Logger: n.o.Logger, Metrics: n.o.Metrics})
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func offlineKey(ctx context.Context, cfg config.Config) (key auth.Key, err error
 		return key, fmt.Errorf("make a directory for the index: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	db, err := index.Open(filepath.Join(dir, "index"), format.Store, index.Options{})
+	db, err := index.Open(filepath.Join(dir, "index"), format.Store, index.Options{Bucket: bucket})
 	if err != nil {
 		return key, err
 	}

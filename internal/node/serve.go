@@ -142,6 +142,9 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stop()
 	wg.Go(func() { n.follow(background) })
 	wg.Go(func() { n.sweep(background) })
+	if n.cfg.Maintenance == "on" {
+		wg.Go(func() { n.maintain(background) })
+	}
 
 	served := make(chan error, 1)
 	wg.Go(func() { served <- n.server.Serve(n.listener) })

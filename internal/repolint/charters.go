@@ -23,6 +23,7 @@ func Charters() map[string]string {
 		"wal/waltest":           "Package waltest drives logs through faults and contention and checks the history.",
 		"index":                 "Package index is a disposable Pebble copy of the log's state: bootstrapped from a snapshot, advanced by apply, never written otherwise.",
 		"index/keyspace":        "Package keyspace is the state's schema: one file per row type, with its key, its value, and how both are validated.",
+		"compact":               "Package compact folds segments into snapshot tables, installs them in ROOT, and truncates the log below the floor.",
 		"httpapi":               "Package httpapi speaks the Nix cache protocol and the Attic-compatible API over catalog and chunk; it holds no state.",
 		"httpapi/wire":          "Package wire holds the request and response bodies shared by httpapi and client.",
 		"client":                "Package client pushes, pulls and administers over the HTTP API.",

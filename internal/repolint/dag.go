@@ -7,7 +7,7 @@ func Allowed() map[string][]string {
 	// Everything from level 0 to 4 but the client's side: what a node may assemble.
 	server := []string{
 		"nix", "nix/nar", "blob", "blob/chunk", "blob/pack", "blob/chunkstore",
-		"blob/s3blob", "blob/fileblob", "blob/memblob", "wal", "index", "index/keyspace",
+		"blob/s3blob", "blob/fileblob", "blob/memblob", "wal", "index", "index/keyspace", "compact",
 		"httpapi", "httpapi/wire", "internal/auth", "internal/catalog",
 		"internal/config", "internal/telemetry",
 	}
@@ -22,6 +22,7 @@ func Allowed() map[string][]string {
 		"client":           {"httpapi/wire", "internal/nixstore", "nix/nar", "blob/chunk", "nix"},
 
 		"index":             {"wal", "index/keyspace", "blob"},
+		"compact":           {"wal", "blob"},
 		"blob/chunkstore":   {"blob", "blob/pack", "blob/chunk"},
 		"internal/nixstore": {"nix/nar", "nix"},
 
@@ -49,7 +50,7 @@ func Allowed() map[string][]string {
 		"nix/nixtest":   {"nix", "nix/nar"},
 		"blob/blobtest": {"blob", "blob/memblob"},
 		"wal/waltest":   {"wal", "blob", "blob/memblob", "blob/blobtest"},
-		"internal/sim":  {"wal", "wal/waltest", "index", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
+		"internal/sim":  {"wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
 	}
 }
 
@@ -70,7 +71,7 @@ func stdOnly() []string {
 func heavy() []heavyDep {
 	return []heavyDep{
 		{path: "github.com/aws/", owners: []string{"blob/s3blob"}, never: []string{"client", "wal", "index", "httpapi"}},
-		{path: "github.com/cockroachdb/pebble", owners: []string{"index", "internal/sim"}, never: []string{"client", "wal", "blob/chunkstore"}},
+		{path: "github.com/cockroachdb/pebble", owners: []string{"index", "compact", "internal/sim"}, never: []string{"client", "wal", "blob/chunkstore"}},
 		{path: "go.opentelemetry.io/otel/sdk", owners: []string{"internal/telemetry", "internal/node"}, never: []string{"client", "httpapi", "wal", "index"}},
 		{path: "google.golang.org/grpc", owners: nil, never: []string{"client", "httpapi", "wal", "index"}},
 		{path: "github.com/alecthomas/kong", owners: []string{"cmd/celler", "internal/config"}, never: []string{"client", "httpapi"}},

@@ -35,11 +35,11 @@ type pebbleDisk struct {
 	fs *vfs.MemFS
 }
 
-func (d *pebbleDisk) Open(_ context.Context, _ blob.Bucket, store wal.StoreID, wipe bool) (State, error) {
+func (d *pebbleDisk) Open(_ context.Context, bucket blob.Bucket, store wal.StoreID, wipe bool) (State, error) {
 	if wipe || d.fs == nil {
 		d.fs = vfs.NewCrashableMem()
 	}
-	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.clock, CacheBytes: 1 << 20})
+	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.clock, CacheBytes: 1 << 20, Bucket: bucket, FetchParallel: 2})
 	if err != nil {
 		return nil, err
 	}

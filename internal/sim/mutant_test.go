@@ -5,6 +5,7 @@ package sim
 import (
 	"testing"
 
+	"github.com/celler/celler/compact"
 	"github.com/celler/celler/wal"
 )
 
@@ -38,6 +39,33 @@ func TestMutantsAreCaught(t *testing.T) {
 			for seed := uint64(1); seed <= c.bound; seed++ {
 				tr := c.mk(seed)
 				tr.Mutants = c.broken
+				if res := runTrial(t, tr); res.Violation != "" {
+					t.Logf("caught at seed %d: %.300s", seed, res.Violation)
+					return
+				}
+			}
+			t.Errorf("survived %d seeds", c.bound)
+		})
+	}
+}
+
+// The same for the rules of compaction, with the real index and the real compactor.
+// That tombstones are dropped too early needs more data: see the test of package compact.
+func TestCompactionMutantsAreCaught(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		broken compact.Mutants
+		bound  uint64
+	}{
+		{"deletes before the floor is raised", compact.Mutants{DeleteBeforeFloor: true}, 2000},
+		{"no epoch fence", compact.Mutants{NoEpochFence: true}, 2000},
+		{"tables of the lowest level", compact.Mutants{LowestLevel: true}, 2000},
+		{"no sessions in snapshots", compact.Mutants{NoSessions: true}, 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := uint64(1); seed <= c.bound; seed++ {
+				tr := indexed(seed)
+				tr.Compact = c.broken
 				if res := runTrial(t, tr); res.Violation != "" {
 					t.Logf("caught at seed %d: %.300s", seed, res.Violation)
 					return

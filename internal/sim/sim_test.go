@@ -23,9 +23,13 @@ func truncating(seed uint64) Trial {
 	}
 }
 
-// indexed is the trial of the real index: replicas crash and lose what was not synced.
+// indexed is the trial of the real index and the real compactor: replicas crash, lose
+// what was not synced, and find the log truncated.
 func indexed(seed uint64) Trial {
-	return Trial{Seed: seed, Nodes: 3, Clients: 3, Ops: 5, Restarts: 3, Pebble: true, FaultRate: 0.05 * float64(seed%6)}
+	return Trial{
+		Seed: seed, Nodes: 3, Clients: 3, Ops: 5, Restarts: 3, Pebble: true,
+		Compactors: int(1 + seed%2), Rounds: 5, Tables: true, FaultRate: 0.05 * float64(seed%6),
+	}
 }
 
 // forking is the trial of a bucket that lets two creates win.
@@ -100,6 +104,7 @@ func TestPinnedSeeds(t *testing.T) {
 		{"truncating", truncating, 16463},
 		{"truncating", truncating, 387},
 		{"indexed", indexed, 1},
+		{"indexed", indexed, 2},
 	} {
 		t.Run(fmt.Sprint(c.name, c.seed), func(t *testing.T) {
 			if res := runTrial(t, c.mk(c.seed)); res.Violation != "" {

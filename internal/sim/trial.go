@@ -14,6 +14,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/celler/celler/compact"
 	"github.com/celler/celler/wal"
 	"github.com/celler/celler/wal/waltest"
 )
@@ -26,12 +27,14 @@ type Trial struct {
 	Ops        int
 	Compactors int // each truncates the log Rounds times
 	Rounds     int
-	Restarts   int // of nodes, in turn with and without their disk
-	Pebble     bool
+	Restarts   int  // of nodes, in turn with and without their disk
+	Pebble     bool // nodes keep the real index
+	Tables     bool // compactors are the real ones; needs Pebble
 	FaultRate  float64
 	DoubleWins float64
 	Rollback   bool // an operator puts back an old ROOT
 	Mutants    wal.Mutants
+	Compact    compact.Mutants
 	Trace      io.Writer
 }
 
@@ -85,7 +88,11 @@ func (t Trial) Run(ctx context.Context) Result {
 		go r.client(ctx, c)
 	}
 	for c := range t.Compactors {
-		go r.compactor(ctx, c)
+		if t.Tables {
+			go r.tableCompactor(ctx, c)
+		} else {
+			go r.compactor(ctx, c)
+		}
 	}
 	if t.Restarts > 0 {
 		go r.restarter(ctx)
@@ -383,7 +390,7 @@ func (r *run) compare(ctx context.Context, n, fresh *node, startErr error) {
 		return // whoever had not read a later ROOT cannot know that there was one
 	}
 	_, other := fresh.running()
-	mine, theirs := dump(st), dump(other)
+	mine, theirs := dump(st, r.Pebble), dump(other, r.Pebble)
 	if mine != theirs {
 		r.violate("%s has another state than a fresh replica:\n%s---\n%s", n.name, mine, theirs)
 	}
@@ -413,8 +420,8 @@ func (r *run) exactlyOnce(n *node) {
 	}
 }
 
-// dump prints the rows that operations wrote.
-func dump(v wal.View) string {
+// dump prints the rows that operations wrote, and if all is set the log's own.
+func dump(v wal.View, all bool) string {
 	var b strings.Builder
 	for row, err := range v.Scan(nil, nil) {
 		if err != nil {
@@ -422,6 +429,8 @@ func dump(v wal.View) string {
 		}
 		if row.Key[0] != '!' {
 			fmt.Fprintf(&b, "%s=%s\n", row.Key, row.Value)
+		} else if all {
+			fmt.Fprintf(&b, "%s=%x\n", row.Key, row.Value)
 		}
 	}
 	return b.String()

@@ -1,0 +1,13 @@
+//go:build !mutant
+
+package compact
+
+// Mutants breaks single rules of compaction, so that simulations can prove that
+// each rule is necessary. It has fields only in builds with the tag "mutant".
+type Mutants struct{}
+
+func (Mutants) deleteBeforeFloor() bool { return false }
+func (Mutants) noEpochFence() bool      { return false }
+func (Mutants) lowestLevel() bool       { return false }
+func (Mutants) dropTombstones() bool    { return false }
+func (Mutants) noSessions() bool        { return false }

@@ -1,0 +1,68 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/celler/celler/blob"
+	"github.com/celler/celler/wal"
+)
+
+// readTail folds the segments after the snapshot, up to the tail or as many as one
+// flush takes; more tells which.
+//
+// Slots are read here as a replica reads them, but ROOT is not read after them. It
+// is asked later and by a stronger question: the swap that installs the result
+// succeeds only if ROOT still names the snapshot that we began at. The floor is
+// never above that, so none of these slots can have been truncated, and what was
+// read from them is no phantom (I1).
+func (r *round) readTail(ctx context.Context) (f *fold, more bool, err error) {
+	f = newFold(r.base.Seq+1, r.base.Digest)
+	window := 1
+	for f.segments < r.o.FlushSegments && f.bytes < r.o.FlushBytes {
+		n := min(window, r.o.FlushSegments-f.segments)
+		bodies := make([][]byte, n)
+		err := r.each(n, func(i int) error {
+			err := r.retry(ctx, func(ctx context.Context) (err error) {
+				bodies[i], _, err = r.bucket.Get(ctx, (f.last + 1 + wal.Seq(i)).Key())
+				return err
+			})
+			if errors.Is(err, blob.ErrNotExist) {
+				bodies[i], err = nil, nil
+			}
+			return err
+		})
+		if err != nil {
+			return f, false, fmt.Errorf("read the log after slot %v: %w", f.last, err)
+		}
+		for _, body := range bodies {
+			if body == nil {
+				return f, false, nil
+			}
+			if err := r.foldObject(f, body); err != nil {
+				return f, false, err
+			}
+		}
+		window = min(2*window, r.o.Parallel)
+	}
+	return f, true, nil
+}
+
+// foldObject checks the object of the next slot as a replica would, and folds it.
+func (r *round) foldObject(f *fold, body []byte) error {
+	seq := f.last + 1
+	seg, digest, err := wal.DecodeSegment(body)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read slot %v: %w", seq, err)
+	case seg.Store != r.root.Store:
+		return &wal.ForeignError{Key: seq.Key(), Store: seg.Store, Own: r.root.Store}
+	case seg.Seq != seq:
+		return &wal.CorruptError{Key: seq.Key(), Offset: 24, What: "seq", Want: seq.String(), Got: seg.Seq.String()}
+	case seg.Prev != f.digest:
+		return &wal.ForkError{Seq: seq, Detail: fmt.Sprintf("it follows an object with digest %v, slot %v has %v", seg.Prev, f.last, f.digest)}
+	}
+	f.add(seg, digest, r.o.Mutants)
+	return nil
+}
