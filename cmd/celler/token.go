@@ -31,6 +31,7 @@ type tokenCreateCmd struct {
 	Configure []string `name:"configure-cache" placeholder:"PATTERN" help:"Caches it may configure."`
 	Retention []string `name:"configure-cache-retention" placeholder:"PATTERN" help:"Caches whose retention it may change, beside --configure-cache."`
 	Destroy   []string `name:"destroy-cache" placeholder:"PATTERN" help:"Caches it may destroy."`
+	Pin       []string `placeholder:"PATTERN" help:"Caches in which it may set and remove pins."`
 
 	DumpClaims bool   `name:"dump-claims" help:"Print what the token says instead of the token."`
 	Server     string `placeholder:"NAME" help:"Let this server make it, which one is logged in to; the default server if there is one."`
@@ -47,7 +48,7 @@ server's machine, or wherever its bucket and key can be reached, --local makes a
 naming a bucket or a configuration file implies it.
 
 Of several patterns that match a cache the first counts, in the order pull, push,
-delete, create, configure, retention, destroy.`
+delete, create, configure, retention, destroy, pin.`
 }
 
 // Run makes the token where it can be made.
@@ -104,6 +105,7 @@ func (c *tokenCreateCmd) rules() []node.TokenRule {
 		{"configure-cache", c.Configure},
 		{"configure-cache-retention", c.Retention},
 		{"destroy-cache", c.Destroy},
+		{"pin", c.Pin},
 	} {
 		for _, pattern := range flag.patterns {
 			i, ok := at[pattern]

@@ -27,14 +27,16 @@
 //	  "aud": "…" or ["…"],          intersected when Options.Audiences is set
 //	  "sub": "…", "jti": "…",       optional
 //	  "https://jwt.attic.rs/v1": {
-//	    "caches": {"<pattern>": {"r":1, "w":1, "d":1, "cc":1, "cr":1, "cq":1, "cd":1}, …}
+//	    "caches": {"<pattern>": {"r":1, "w":1, "d":1, "cc":1, "cr":1, "cq":1, "cd":1, "pin":1}, …}
 //	  }
 //	}
 //
 // The order of the patterns in the document is part of their meaning (the first
 // pattern that matches wins), so the claims are decoded as a stream of JSON tokens and
 // never through a Go map. A permission is the integer 0 or 1; true, 1.0 or 2
-// make the whole token void.
+// make the whole token void. All letters but "pin" are Attic's; "pin" is celler's own,
+// and servers that do not know it skip it, as they skip every key they do not know, so
+// that one token serves both.
 //
 // # Concurrency
 //

@@ -11,6 +11,7 @@ type Permission struct {
 	ConfigureCache     bool // "cr"
 	ConfigureRetention bool // "cq": needed beside ConfigureCache to change retention
 	DestroyCache       bool // "cd"
+	Pin                bool // "pin": add, move and remove pins; celler's own, others skip it
 }
 
 // AllPermissions has every right.
@@ -18,6 +19,7 @@ func AllPermissions() Permission {
 	return Permission{
 		Pull: true, Push: true, Delete: true,
 		CreateCache: true, ConfigureCache: true, ConfigureRetention: true, DestroyCache: true,
+		Pin: true,
 	}
 }
 
@@ -37,7 +39,7 @@ func (p Permission) Covers(q Permission) bool {
 }
 
 // Names lists the rights that are set, in the order of the token's letters:
-// "pull", "push", "delete", "create-cache", "configure-cache", "configure-cache-retention", "destroy-cache".
+// "pull", "push", "delete", "create-cache", "configure-cache", "configure-cache-retention", "destroy-cache", "pin".
 func (p Permission) Names() []string {
 	var names []string
 	for _, b := range permissionBits {
@@ -99,4 +101,5 @@ var permissionBits = [...]struct {
 	{"cr", "configure-cache", func(p *Permission) *bool { return &p.ConfigureCache }},
 	{"cq", "configure-cache-retention", func(p *Permission) *bool { return &p.ConfigureRetention }},
 	{"cd", "destroy-cache", func(p *Permission) *bool { return &p.DestroyCache }},
+	{"pin", "pin", func(p *Permission) *bool { return &p.Pin }},
 }

@@ -75,7 +75,7 @@ type TokenRequest struct {
 // TokenRule gives rights on the caches that a pattern selects.
 type TokenRule struct {
 	Pattern string   `json:"pattern"`
-	Rights  []string `json:"rights"` // pull, push, delete, create-cache, configure-cache, configure-cache-retention, destroy-cache
+	Rights  []string `json:"rights"` // pull, push, delete, create-cache, configure-cache, configure-cache-retention, destroy-cache, pin
 }
 
 // claims turns the request into claims that hold from now on.
