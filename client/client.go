@@ -85,10 +85,10 @@ func New(endpoint string, options ...Option) (*Client, error) {
 	for _, option := range options {
 		option(c)
 	}
-	if c.http == nil {
-		c.http = &http.Client{Transport: newTransport()}
-	}
 	c.retry = c.retry.withDefaults()
+	if c.http == nil {
+		c.http = &http.Client{Transport: newTransport(c.retry.Dial)}
+	}
 	return c, nil
 }
 
@@ -104,15 +104,15 @@ func (c *Client) Endpoint() string { return c.endpoint.String() }
 
 // newTransport is http.DefaultTransport with enough idle connections for all uploads
 // at once, bigger buffers, and patience for a server that commits before it answers.
-func newTransport() *http.Transport {
+func newTransport(dial time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           (&net.Dialer{Timeout: dial, KeepAlive: 15 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          2 * maxJobs,
 		MaxIdleConnsPerHost:   2 * maxJobs,
 		IdleConnTimeout:       30 * time.Second, // below the usual keep-alive of proxies
-		TLSHandshakeTimeout:   15 * time.Second,
+		TLSHandshakeTimeout:   dial,
 		ExpectContinueTimeout: 2 * time.Second,
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        16 << 10,

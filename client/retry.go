@@ -15,13 +15,18 @@ import (
 type Retry struct {
 	Attempts int           // per request or path, the first included; default 10, about two minutes of trying
 	First    time.Duration // wait before the second attempt; default 500 ms, doubling
-	Max      time.Duration // longest wait between attempts; default 30 s. A server's Retry-After may ask for up to 5 min
+	Max      time.Duration // longest wait between attempts; default 30 s. A server may ask for more, see After
+	After    time.Duration // longest Retry-After of a server that is heeded, so that a wrong clock cannot stop a build for an hour; default 5 min
+	Dial     time.Duration // a connection that is not made for so long has failed; default 15 s
 	Failing  time.Duration // give up a push when nothing has succeeded for so long; default 5 min
 	Idle     time.Duration // an attempt in which nothing moves for so long has failed; default 2 min
 }
 
-// maxRetryAfter bounds a server's Retry-After, so that a wrong clock cannot stop a build for an hour.
-const maxRetryAfter = 5 * time.Minute
+// Impatient bounds retries for somebody who waits at the keyboard: what a server that
+// restarts, or a connection that broke, makes one wait for, and a few seconds at most.
+func Impatient() Retry {
+	return Retry{Attempts: 4, First: 300 * time.Millisecond, Max: time.Second, After: 2 * time.Second, Dial: 3 * time.Second, Failing: 4 * time.Second}
+}
 
 func (r Retry) withDefaults() Retry {
 	set := func(d *time.Duration, to time.Duration) {
@@ -35,6 +40,8 @@ func (r Retry) withDefaults() Retry {
 	r.Attempts = max(r.Attempts, 1)
 	set(&r.First, 500*time.Millisecond)
 	set(&r.Max, 30*time.Second)
+	set(&r.After, 5*time.Minute)
+	set(&r.Dial, 15*time.Second)
 	set(&r.Failing, 5*time.Minute)
 	set(&r.Idle, 2*time.Minute)
 	return r
@@ -121,7 +128,7 @@ func (p *pauses) NextBackOff() time.Duration {
 	wait := p.grow.NextBackOff()
 	var status *StatusError
 	if errors.As(p.last, &status) && status.RetryAfter > 0 {
-		asked := min(status.RetryAfter, maxRetryAfter)
+		asked := min(status.RetryAfter, p.retry.After)
 		wait = max(wait, asked+rand.N(asked/4+1))
 	}
 	return wait

@@ -24,22 +24,26 @@ type cacheCmd struct {
 }
 
 // dial resolves a cache reference and returns a client of its server. The caller
-// closes the client.
-func (a *app) dial(ref string) (*client.Client, config.Remote, error) {
+// closes the client. A server that is down is given up after seconds, for somebody is
+// waiting; options may say otherwise.
+func (a *app) dial(ref string, options ...client.Option) (*client.Client, config.Remote, error) {
 	r, err := a.remote(ref)
 	if err != nil {
 		return nil, r, err
 	}
-	c, err := a.connect(r)
+	c, err := a.connect(r, options...)
 	return c, r, err
 }
 
 // connect returns a client of a server. The caller closes it.
-func (a *app) connect(r config.Remote) (*client.Client, error) {
-	return client.New(r.Endpoint, client.WithToken(r.Token), client.WithUserAgent("celler/"+a.version), client.WithClock(a.now),
+func (a *app) connect(r config.Remote, options ...client.Option) (*client.Client, error) {
+	return client.New(r.Endpoint, append([]client.Option{
+		client.WithToken(r.Token), client.WithUserAgent("celler/" + a.version), client.WithClock(a.now),
+		client.WithRetry(client.Impatient()),
 		client.WithRetryNotice(func(wait time.Duration, err error) {
 			a.ui.Note("celler: %v; trying again in %s", err, ui.Duration(wait))
-		}))
+		}),
+	}, options...)...)
 }
 
 type cacheCreateCmd struct {
@@ -290,7 +294,7 @@ func (c *cacheDestroyCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	if err := api.DestroyCache(ctx, r.Cache); err != nil {
-		return at(r, err)
+		return withHints(at(r, err), client.NoSuchCache, fmt.Sprintf("\"celler cache list\" says which there are on %s", r.Endpoint))
 	}
 	a.ui.Note("destroyed cache %q on %s", r.Cache, r.Endpoint)
 	return nil
@@ -300,7 +304,7 @@ func (c *cacheDestroyCmd) count(ctx context.Context, a *app, api *client.Client,
 	n, size := 0, int64(0)
 	for p, err := range api.Paths(ctx, r.Cache) {
 		if err != nil {
-			return at(r, err)
+			return withHints(at(r, err), client.NoSuchCache, fmt.Sprintf("\"celler cache list\" says which there are on %s", r.Endpoint))
 		}
 		n, size = n+1, size+p.NarSize
 	}

@@ -27,6 +27,23 @@ func at(r config.Remote, err error) error {
 	return &remoteError{Remote: r, Err: err}
 }
 
+// hintedError replaces what would be said to type next.
+type hintedError struct {
+	error
+	hints []string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// withHints gives an answer of a server that is called name other hints than the usual
+// ones: what to do about a cache that is not there depends on what one wanted of it.
+func withHints(err error, name string, hints ...string) error {
+	if status, ok := errors.AsType[*client.StatusError](err); ok && status.Name == name {
+		return &hintedError{err, hints}
+	}
+	return err
+}
+
 // stoppedError reports a push that was given up after part of it was done.
 type stoppedError struct{ Err error }
 
@@ -43,6 +60,11 @@ func (e *silentError) Unwrap() error { return e.Err }
 func explainClient(err error) (verdict, bool) {
 	if _, ok := errors.AsType[*silentError](err); ok {
 		return verdict{code: exitFailed}, true
+	}
+	if hinted, ok := errors.AsType[*hintedError](err); ok {
+		v := explain(hinted.error)
+		v.hints = hinted.hints
+		return v, true
 	}
 	var stopped *stoppedError
 	if errors.As(err, &stopped) {

@@ -65,7 +65,7 @@ func TestReportBrokenPromise(t *testing.T) {
 // What a script is told never depends on what a person is.
 func TestReportUsageOfVerbs(t *testing.T) {
 	var stderr bytes.Buffer
-	code := run([]string{"doctor", "bucket", "--rounds", "x"}, strings.NewReader(""), &stderr, &stderr)
+	code := run("celler", []string{"doctor", "bucket", "--rounds", "x"}, strings.NewReader(""), &stderr, &stderr)
 	if code != exitUsage || !strings.HasPrefix(stderr.String(), "celler: doctor bucket: --rounds: ") {
 		t.Errorf("got %d: %s", code, stderr.String())
 	}

@@ -15,17 +15,18 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(selfName(os.Args[0]), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is main with its world passed in; it returns the exit code.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// run is main with its world passed in; it returns the exit code. self is what to type
+// to run it again.
+func run(self string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal finds the default handler, which kills
 
 	a := &app{
-		ui:      ui.New(ui.Options{Stdout: stdout, Stderr: stderr}),
+		ui:      ui.New(ui.Options{Stdout: stdout, Stderr: stderr, Self: self}),
 		env:     config.OS(),
 		stdin:   stdin,
 		stderr:  stderr,

@@ -36,7 +36,7 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 		a.ui.Note("nothing to push: standard input names no path")
 		return nil
 	}
-	api, r, err := a.dial(c.Cache)
+	api, r, err := a.dial(c.Cache, client.WithRetry(client.Retry{})) // a build may wait for a server that restarts
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func mustAPI(t *testing.T, answers map[string]string) (*fakeAPI, string) {
 // command runs a command line as main would.
 func command(stdin string, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(args, strings.NewReader(stdin), &out, &errs)
+	code = run("celler", args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
 }
 

@@ -96,10 +96,10 @@ This token may do everything for two years. It is shown only now:
 
 Next:
 
-  echo '%s' | celler login local %s --token-stdin
-  celler cache create main
-  celler push main ./result
-`, cfg.LogBucket, url, token, token, url)
+  echo '%[3]s' | %[5]s login local %[4]s --token-stdin
+  %[5]s cache create main
+  %[5]s push main ./result
+`, cfg.LogBucket, url, token, url, a.ui.Self())
 	return nil
 }
 

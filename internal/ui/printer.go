@@ -17,12 +17,14 @@ type Options struct {
 	Stderr io.Writer // people; nil: discarded
 	Quiet  bool      // suppress notes and progress; errors, warnings and data remain
 	JSON   bool      // data and progress as JSON, one value a line
+	Self   string    // what to type to run this program again, put into hints for "celler"; "" is celler itself
 }
 
 // Printer writes what a command has to say.
 type Printer struct {
 	quiet bool
 	json  bool
+	self  string
 	size  func() (width, height int) // of the terminal on standard error; nil: it is none
 
 	mu   sync.Mutex // guards what follows, and keeps lines whole
@@ -33,7 +35,10 @@ type Printer struct {
 
 // New returns a Printer over the two streams of o.
 func New(o Options) *Printer {
-	p := &Printer{quiet: o.Quiet, json: o.JSON, out: o.Stdout, err: o.Stderr}
+	p := &Printer{quiet: o.Quiet, json: o.JSON, self: o.Self, out: o.Stdout, err: o.Stderr}
+	if p.self == "" {
+		p.self = "celler"
+	}
 	if p.out == nil {
 		p.out = io.Discard
 	}
@@ -95,7 +100,11 @@ func (p *Printer) Warn(format string, args ...any) {
 	p.write(p.stderr, "celler: warning: "+fmt.Sprintf(format, args...)+"\n")
 }
 
-// Error prints what went wrong and, one per line, what to do about it.
+// Self is what to type to run this program again.
+func (p *Printer) Self() string { return p.self }
+
+// Error prints what went wrong and, one per line, what to do about it. A command of
+// ours in a hint stands in double quotes, and is printed so that it can be typed here.
 func (p *Printer) Error(command, sentence string, hints ...string) {
 	var b strings.Builder
 	b.WriteString("celler: ")
@@ -104,7 +113,7 @@ func (p *Printer) Error(command, sentence string, hints ...string) {
 	}
 	b.WriteString(sentence + "\n")
 	for _, hint := range hints {
-		b.WriteString("hint: " + hint + "\n")
+		b.WriteString("hint: " + strings.ReplaceAll(hint, `"celler `, `"`+p.self+" ") + "\n")
 	}
 	p.write(p.stderr, b.String())
 }

@@ -43,6 +43,20 @@ celler: warning: still heard
 	}
 }
 
+// A hint names the program as it was started, wherever the hint came from.
+func TestSelf(t *testing.T) {
+	var err bytes.Buffer
+	p := ui.New(ui.Options{Stderr: &err, Self: "./bin/celler"})
+	p.Error("push", "celler is not there", `run "celler serve" or "celler login"; celler is patient`)
+	want := "celler: push: celler is not there\nhint: run \"./bin/celler serve\" or \"./bin/celler login\"; celler is patient\n"
+	if diff := cmp.Diff(want, err.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := ui.New(ui.Options{}).Self(); got != "celler" {
+		t.Errorf("by default the program is called %q", got)
+	}
+}
+
 func TestTable(t *testing.T) {
 	got := ui.FormatTable([]string{"NAME", "SIZE", "NOTE"}, [][]string{{"é", "1 KiB", ""}, {"longer", "2", "x"}})
 	want := "NAME    SIZE   NOTE\né       1 KiB\nlonger  2      x\n"
