@@ -40,4 +40,19 @@
 // gap is the distance from the end of the frame before (zero: they lie back to
 // back), the checksum has 4 bytes, and there are as many sizes as the frames
 // have chunks together.
+//
+// A pack whose frames were moved into another object has version 2:
+//
+//	+---------+-------+---------+--------+---------+-------+--------+--------+----------+---------+
+//	| version | epoch | rand    | object | object  | bytes | footer | frames | frames x | sizes x |
+//	| 1 B (2) |       | 8 B     | epoch  | rand 8 B|       |        |        |          |         |
+//	+---------+-------+---------+--------+---------+-------+--------+--------+----------+---------+
+//
+// bytes is the length of that object, footer the offset of its footer. A frame is
+// chunks, size, gap, CRC-32C; where nothing is left of a frame, size is zero and the
+// rest is left out, and such frames, when neighbours, are one. A size is the plain
+// length of a chunk, or a zero and the number of chunks from there on of which
+// nothing is left (holes). A frame with holes and other chunks holds the others
+// alone; which chunks shared a frame at first is what the served form depends on,
+// so that is kept.
 package chunk

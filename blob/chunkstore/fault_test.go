@@ -234,9 +234,8 @@ func TestWrongChunk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.IDs[3][0] ^= 1
-		last := f.Layout.Frames[len(f.Layout.Frames)-1]
-		object = pack.AppendFooter(bytes.Clone(object[:last.Offset+last.Size]), &f.Layout, f.IDs)
+		f.Parts[0].Frames[3].Entries[0].ID[0] ^= 1
+		object = pack.AppendFooter(bytes.Clone(object[:f.Offset()]), &f)
 		if _, err := mem.Put(t.Context(), pack.Key(id), object); err != nil {
 			t.Fatal(err)
 		}

@@ -338,7 +338,7 @@ func (s *Store) readIDs(v *packView) ([]chunk.ID, error) {
 		f, err := pack.ReadFooterOf(once, s.bucket, &v.Layout)
 		stop()
 		if err == nil {
-			return f.IDs, nil
+			return f.NewPack(f.Part(v.ID)).IDs, nil
 		}
 		if tries >= mostTries || permanent(ctx, err) {
 			return nil, err

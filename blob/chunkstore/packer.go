@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -231,6 +232,21 @@ func (p *packer) keepRecent(o *openPack) {
 		p.chunks -= len(old.ids)
 		p.forget(old)
 	}
+}
+
+// drop ends the use of uploaded packs, because it turned out that the directory does
+// not take them, or knew them and does so no more.
+func (p *packer) drop(packs []chunk.PackID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recent = slices.DeleteFunc(p.recent, func(o *openPack) bool {
+		if !slices.Contains(packs, o.np.Layout.ID) {
+			return false
+		}
+		p.chunks -= len(o.ids)
+		p.forget(o)
+		return true
+	})
 }
 
 // forget ends the use of o's chunks by other Writes.

@@ -29,7 +29,23 @@
 // stored as they are; there is no other kind yet, and a reader refuses what it
 // does not know.
 //
+// An object that packs were moved into, without what was dead of them, has a footer
+// of version 2. Chunks keep the positions they had in their packs, for that is how
+// recipes name them:
+//
+//	+---------+---------+------+-------+---------------------------------------------------+
+//	| version | epoch   | rand | packs | packs x                                           |
+//	| 1 B (2) | 4 B     | 8 B  |       | epoch 4 B, rand 8 B, chunks, frames, frames x ... |
+//	+---------+---------+------+-------+---------------------------------------------------+
+//
+//	frame: gone chunks before it, chunks, size, CRC-32C 4 B, chunks left, chunks left x
+//	       (gone chunks before it in the frame, kind 1 B, length, id 32 B)
+//
+// The chunks of a pack and of a frame count those that are gone. A frame of which
+// some are gone was encoded again and holds the others alone. Frames lie back to back
+// in the order of the table, and no pack is that of the object's own name.
+//
 // # Concurrency
 //
-// A [Builder] belongs to one goroutine at a time. Everything else is a function.
+// A [Builder] or [Gatherer] belongs to one goroutine at a time. Everything else is a function.
 package pack
