@@ -35,10 +35,6 @@ type (
 		Type  string `toml:"type"`
 		Level any    `toml:"level"`
 	}
-	atticGC struct {
-		Interval  Span `toml:"interval"`
-		Retention Span `toml:"default-retention-period"`
-	}
 )
 
 // atticPrefix is where celler's objects go in a place that Attic was configured with:
@@ -61,9 +57,6 @@ func (f *File) adopt(s *schema) error {
 	}
 	if c := s.Compression; c != nil && (c.Type != "zstd" || c.Level != nil) {
 		f.note("[compression] is ignored: NARs are stored and served as zstd")
-	}
-	if s.GC != nil {
-		f.note("[garbage-collection] is ignored: this version of celler keeps every path until it is deleted")
 	}
 	if s.Storage == nil {
 		return nil

@@ -24,10 +24,11 @@ type Config struct {
 	MaxNarInfoSize      Bytes    `toml:"max-nar-info-size" default:"1MiB" env:"CELLER_MAX_NAR_INFO_SIZE" placeholder:"SIZE" help:"Longest description of one uploaded path (${default})."`
 	DrainTimeout        Span     `toml:"drain-timeout" default:"30s" env:"CELLER_DRAIN_TIMEOUT" placeholder:"SPAN" help:"How long a server that was told to stop waits for requests in flight (${default})."`
 	JWT                 JWT      `toml:"jwt" embed:"" prefix:"jwt."`
-	Maintenance         string   `toml:"maintenance" default:"on" enum:"on,off" env:"CELLER_MAINTENANCE" help:"Whether this server keeps the bucket's log short: ${enum} (${default})."`
+	Maintenance         string   `toml:"maintenance" default:"on" enum:"on,off" env:"CELLER_MAINTENANCE" help:"Whether this server compacts the log and collects garbage: ${enum} (${default})."`
 	MaintenanceInterval Span     `toml:"maintenance-interval" default:"5m" env:"CELLER_MAINTENANCE_INTERVAL" placeholder:"SPAN" help:"How often it looks whether there is something to do (${default})."`
 	MaintenanceSegments int      `toml:"maintenance-segments" default:"1000" env:"CELLER_MAINTENANCE_SEGMENTS" placeholder:"N" help:"New segments after which it looks earlier (${default})."`
 	Compact             Compact  `toml:"compact" embed:"" prefix:"compact."`
+	GC                  GC       `toml:"garbage-collection" embed:"" prefix:"garbage-collection."`
 	WAL                 WAL      `toml:"wal" embed:"" prefix:"wal."`
 	Log                 Log      `toml:"log" embed:"" prefix:"log."`
 
@@ -133,7 +134,7 @@ func (c *Config) Complete(env Env, file *File) error {
 	return c.checkMaintenance()
 }
 
-// checkMaintenance checks what concerns compaction.
+// checkMaintenance checks what concerns compaction and collection.
 func (c *Config) checkMaintenance() error {
 	if c.Maintenance == "on" && c.MaintenanceInterval <= 0 {
 		return &ValueError{"maintenance-interval", c.MaintenanceInterval.String(), "a span longer than nothing"}
@@ -141,7 +142,13 @@ func (c *Config) checkMaintenance() error {
 	if c.Maintenance == "on" && c.MaintenanceSegments <= 0 {
 		return &ValueError{"maintenance-segments", fmt.Sprint(c.MaintenanceSegments), "a number from 1"}
 	}
-	return c.Compact.Check()
+	if c.GC.ReaderGrace < c.WAL.MaxStaleness {
+		return &ValueError{"garbage-collection.reader-grace", c.GC.ReaderGrace.String(), "at least wal.max-staleness, which is " + c.WAL.MaxStaleness.String()}
+	}
+	if err := c.Compact.Check(); err != nil {
+		return err
+	}
+	return c.GC.Check(c.Compact.LogRetention)
 }
 
 // endpoint checks a URL, if there is one, and ends it in a slash.

@@ -56,6 +56,10 @@ func load(t *testing.T, env map[string]string, toml string, args ...string) (con
 	return c, file.Notices, nil
 }
 
+func mkGC() config.GC {
+	return config.GC{Interval: config.Span(12 * time.Hour), NarGrace: config.Span(30 * 24 * time.Hour), ReaderGrace: config.Span(24 * time.Hour)}
+}
+
 func TestDefaults(t *testing.T) {
 	got, _, err := load(t, nil, "")
 	if err != nil {
@@ -71,6 +75,7 @@ func TestDefaults(t *testing.T) {
 		DrainTimeout:   config.Span(30 * time.Second),
 		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
+		GC:      mkGC(),
 		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:     config.Log{Level: "info", Format: "text"},
 	}
@@ -138,7 +143,7 @@ type = "zstd"
 level = 8
 
 [garbage-collection]
-interval = "12 hours"
+interval = "6 hours"
 default-retention-period = "6 months"
 
 [jwt]
@@ -156,6 +161,8 @@ func TestAtticFile(t *testing.T) {
 	}
 	got.JWT.File = nil
 	const bucket = "/var/lib/atticd/storage/celler"
+	attic := mkGC()
+	attic.Interval, attic.Retention = config.Span(6*time.Hour), config.Span(6*2630016*time.Second)
 	want := config.Config{
 		Buckets:        config.Buckets{Bucket: bucket, LogBucket: bucket, DataBucket: bucket},
 		Listen:         "[::]:8080",
@@ -168,6 +175,7 @@ func TestAtticFile(t *testing.T) {
 		JWT:            config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
 		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
+		GC:      attic,
 		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:     config.Log{Level: "info", Format: "text"},
 		Signing: config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
@@ -175,7 +183,7 @@ func TestAtticFile(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config.JWT{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, section := range []string{"[database]", "[chunking]", "[compression]", "[garbage-collection]", "[storage]", "soft-delete-caches", "require-proof-of-possession"} {
+	for _, section := range []string{"[database]", "[chunking]", "[compression]", "[storage]", "soft-delete-caches", "require-proof-of-possession"} {
 		if !strings.Contains(strings.Join(notices, "\n"), section) {
 			t.Errorf("no notice about %s in %q", section, notices)
 		}

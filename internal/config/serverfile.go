@@ -74,7 +74,6 @@ type schema struct {
 	Storage     *atticStorage     `toml:"storage"`
 	Chunking    *atticChunking    `toml:"chunking"`
 	Compression *atticCompression `toml:"compression"`
-	GC          *atticGC          `toml:"garbage-collection"`
 }
 
 func parseFile(env Env, path string, body []byte) (*File, error) {

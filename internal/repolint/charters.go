@@ -27,6 +27,7 @@ func Charters() map[string]string {
 		"httpapi":               "Package httpapi speaks the Nix cache protocol and the Attic-compatible API over catalog and chunk; it holds no state.",
 		"httpapi/wire":          "Package wire holds the request and response bodies shared by httpapi and client.",
 		"client":                "Package client pushes, pulls and administers over the HTTP API.",
+		"gc":                    "Package gc decides which paths and chunks are dead under pins and retention, explains why, and removes them in that order.",
 		"cmd/celler":            "Command celler",
 		"internal/catalog":      "Package catalog gives the log meaning: it turns operations on caches, paths and pins into effects, commits them, and answers reads from the index.",
 		"internal/bench":        "Command bench measures celler as its users meet it, each figure beside what bounds it on the same machine in the same run.",

@@ -8,7 +8,7 @@ func Allowed() map[string][]string {
 	server := []string{
 		"nix", "nix/nar", "blob", "blob/chunk", "blob/pack", "blob/chunkstore",
 		"blob/s3blob", "blob/fileblob", "blob/memblob", "wal", "index", "index/keyspace", "compact",
-		"httpapi", "httpapi/wire", "internal/auth", "internal/catalog",
+		"gc", "httpapi", "httpapi/wire", "internal/auth", "internal/catalog",
 		"internal/config", "internal/telemetry",
 	}
 	return map[string][]string{
@@ -16,6 +16,7 @@ func Allowed() map[string][]string {
 
 		"internal/node": server,
 
+		"gc":      {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
 		"httpapi": {"internal/catalog", "internal/auth", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
 
 		"internal/catalog": {"wal", "index", "index/keyspace", "blob/chunk", "nix"},
