@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -21,6 +22,18 @@ type settings struct {
 	prepare  bool
 	stores   bool
 	memory   int64
+	write    string
+}
+
+// section names the part of a document that these settings fill.
+func (s settings) section() string {
+	switch {
+	case s.memory > 0:
+		return "memory"
+	case s.large:
+		return "large"
+	}
+	return "small"
 }
 
 func main() {
@@ -34,10 +47,16 @@ func main() {
 	flag.BoolVar(&s.stores, "stores", true, "also store, and do not only compress")
 	flag.BoolVar(&s.prepare, "prepare", false, "only make the corpus")
 	flag.Int64Var(&s.memory, "memory", 0, "do nothing but write and read NARs of so many bytes together, and print the most memory used")
+	flag.StringVar(&s.write, "write", "", "Markdown file whose part between the markers large, small or memory is replaced by what is printed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, s, os.Stdout); err != nil {
+	var printed bytes.Buffer
+	err := run(ctx, s, io.MultiWriter(os.Stdout, &printed))
+	if err == nil && s.write != "" {
+		err = replaceSection(s.write, s.section(), printed.Bytes())
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "benchstorage: %v\n", err)
 		os.Exit(1)
 	}
