@@ -18,6 +18,7 @@ type Config struct {
 	AddressFile         string   `toml:"address-file" env:"CELLER_ADDRESS_FILE" placeholder:"FILE" help:"Write the address listened on into this file once the server is ready."`
 	CacheDir            string   `toml:"cache-dir" env:"CELLER_CACHE_DIR" placeholder:"DIR" help:"Directory for what can be made again from the bucket: the index, and resident copies of packs ($$XDG_CACHE_HOME/celler)."`
 	ResidentBytes       Bytes    `toml:"resident-bytes" default:"10GiB" env:"CELLER_RESIDENT_BYTES" placeholder:"SIZE" help:"Disk that resident copies of packs may take; 0 for none (${default})."`
+	Memory              Bytes    `toml:"memory" default:"208MiB" env:"CELLER_MEMORY" placeholder:"SIZE" help:"Memory beyond which garbage is collected eagerly, a soft limit; 0 for none. GOMEMLIMIT wins over it (${default})."`
 	APIEndpoint         string   `toml:"api-endpoint" name:"api-endpoint" env:"CELLER_API_ENDPOINT" placeholder:"URL" help:"URL under which clients reach this server (made from the Host header)."`
 	SubstituterEndpoint string   `toml:"substituter-endpoint" env:"CELLER_SUBSTITUTER_ENDPOINT" placeholder:"URL" help:"URL under which Nix reaches the caches, if it is another (api-endpoint)."`
 	AllowedHosts        []string `toml:"allowed-hosts" env:"CELLER_ALLOWED_HOSTS" placeholder:"HOST" help:"Answer only requests whose Host header equals one of these, port included (any)."`

@@ -219,7 +219,7 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return &index.DiskError{Dir: dir, Err: err}
 	}
-	n.db, err = index.Open(dir, n.format.Store, index.Options{Now: n.o.Now, Bucket: n.logBucket, Logger: n.o.Logger, Metrics: n.o.Metrics})
+	n.db, err = index.Open(dir, n.format.Store, index.Options{Now: n.o.Now, Bucket: n.logBucket, CacheBytes: indexCacheBytes, Logger: n.o.Logger, Metrics: n.o.Metrics})
 	if err != nil {
 		return err
 	}
@@ -238,12 +238,20 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 	return nil
 }
 
+// What the parts of a server may hold in memory. Together with what Writes may
+// (chunkstore.Options.WriteBytes), all of it in use at once, a server stays within
+// the default of config.Config.Memory or little above.
+const (
+	indexCacheBytes = 32 << 20
+	readBytes       = 64 << 20
+)
+
 func (n *Node) openStore(context.Context) error {
 	profile, err := parseProfile(n.format.Profile)
 	if err != nil {
 		return err
 	}
-	o := chunkstore.Options{Profile: profile, Logger: n.o.Logger, Metrics: n.o.Metrics, Now: n.o.Now}
+	o := chunkstore.Options{Profile: profile, ReadBytes: readBytes, Logger: n.o.Logger, Metrics: n.o.Metrics, Now: n.o.Now}
 	if n.cfg.ResidentBytes > 0 {
 		o.Dir = filepath.Join(n.cfg.CacheDir, n.format.Store.String(), "resident")
 		o.ResidentBytes = int64(n.cfg.ResidentBytes)
