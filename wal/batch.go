@@ -113,8 +113,7 @@ func (l *Log) buildOne(c *call, view View) ([]Entry, error) {
 	if c.op.Name == "" {
 		return entries, nil
 	}
-	name := c.op.Name[:min(len(c.op.Name), maxNameBytes)]
-	return append([]Entry{{Kind: PushBoundary, Key: []byte(name)}}, entries...), nil
+	return append([]Entry{c.op.boundary()}, entries...), nil
 }
 
 // reserved reports whether an operation must not write e. The one thing it may do

@@ -17,6 +17,7 @@
 //	log/<slot: 16 hex digits>  a segment; slots are dense and start at 1
 //	snap/<slot>.<random>       a snapshot: the whole state after that slot ([Snapshot])
 //	tab/<epoch>/<random>.sst   a table of a snapshot
+//	bookmark/<name>            when and by whom a slot was marked ([Bookmark]); ROOT says which
 //
 // There is no manifest on the way of a commit. Creating log/<n> if it is absent is
 // the commit, and at the same time a compare-and-swap of the whole state: whoever
@@ -97,7 +98,7 @@
 //
 // # ROOT
 //
-// One JSON object of at most 4 KiB; the fields are those of [Root]. It is changed by
+// One JSON object of at most 16 KiB; the fields are those of [Root]. It is changed by
 // swap only ([RootChange.Swap]), rev grows by one and nonce is new each time, so that
 // no two versions have the same bytes. Readers ask for it with the tag they know and
 // are mostly told that it is unchanged: an idle poll is two requests, a commit is a

@@ -115,6 +115,10 @@ type Op struct {
 	// Name says what it is, for errors and for people who read the log. It
 	// becomes a PushBoundary entry before the operation's own.
 	Name string
+	// About says what it concerns, a cache's name as a rule, and By on whose behalf it
+	// is done; Commit takes By from its context ([As]) if it is empty. Both go into
+	// the PushBoundary entry. About must not have a space.
+	About, By string
 	// Cost is roughly how many bytes its entries will have. It only helps to
 	// cut batches.
 	Cost int
@@ -139,6 +143,9 @@ type Op struct {
 func (l *Log) Commit(ctx context.Context, op Op) (Seq, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	if op.By == "" {
+		op.By = Who(ctx)
 	}
 	c := &call{op: op, done: make(chan struct{})}
 	if err := l.enqueue(c); err != nil {

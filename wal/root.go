@@ -16,7 +16,7 @@ const RootKey blob.Key = "ROOT"
 
 const (
 	rootVersion  = 1
-	maxRootBytes = 4 << 10
+	maxRootBytes = 16 << 10
 	featureZstd  = "zstd"
 )
 
@@ -36,6 +36,8 @@ type Root struct {
 	// Floor is the first slot that may still be read (I1).
 	Floor        Seq   `json:"floor"`
 	CompactEpoch Epoch `json:"compact_epoch"`
+	// Bookmarks are the slots whose state is kept, by name ([Bookmark]).
+	Bookmarks map[string]Seq `json:"bookmarks,omitempty"`
 	// MinReader and MinWriter are the lowest protocol versions that may read and
 	// commit; Features are names a reader must know.
 	MinReader int      `json:"min_reader"`
@@ -110,12 +112,19 @@ func (r *Root) check() error {
 		return corrupt(0, "rev", "a number from 1", 0)
 	case r.Nonce == "" || len(r.Nonce) > 64:
 		return corrupt(0, "nonce", "1 to 64 characters", len(r.Nonce))
-	case r.Floor > r.Snapshot.Seq:
-		return corrupt(0, "floor", fmt.Sprintf("at most the snapshot's seq %d", r.Snapshot.Seq), uint64(r.Floor))
+	case r.Floor > r.Snapshot.Seq+1:
+		return corrupt(0, "floor", fmt.Sprintf("at most the slot after the snapshot's, %d", r.Snapshot.Seq+1), uint64(r.Floor))
 	case (r.Snapshot.Seq == 0) != (r.Snapshot.Key == ""):
 		return corrupt(0, "snapshot", "a key with every seq but 0", fmt.Sprintf("seq %d and key %q", r.Snapshot.Seq, r.Snapshot.Key))
 	case r.MinReader < 1 || r.MinWriter < 1:
 		return corrupt(0, "min_reader and min_writer", "numbers from 1", fmt.Sprintf("%d and %d", r.MinReader, r.MinWriter))
+	case len(r.Bookmarks) > MaxBookmarks:
+		return corrupt(0, "bookmarks", fmt.Sprintf("at most %d", MaxBookmarks), len(r.Bookmarks))
+	}
+	for name, seq := range r.Bookmarks {
+		if err := CheckBookmarkName(name); err != nil || seq == 0 {
+			return corrupt(0, "bookmarks", "names and slots", fmt.Sprintf("%.60q: %d", name, uint64(seq)))
+		}
 	}
 	return nil
 }

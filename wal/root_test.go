@@ -52,11 +52,11 @@ func TestRootThatCannotBe(t *testing.T) {
 	bad("no store", func(r *wal.Root) { r.Store = wal.StoreID{} })
 	bad("revision 0", func(r *wal.Root) { r.Rev = 0 })
 	bad("no nonce", func(r *wal.Root) { r.Nonce = "" })
-	bad("a floor above the snapshot", func(r *wal.Root) { r.Floor = 21 })
+	bad("a floor above the slot after the snapshot", func(r *wal.Root) { r.Floor = 22 })
 	bad("a snapshot without a key", func(r *wal.Root) { r.Snapshot.Key = "" })
 	bad("the empty snapshot with a key", func(r *wal.Root) { r.Snapshot.Seq, r.Floor = 0, 0 })
 	bad("no gate", func(r *wal.Root) { r.MinReader = 0 })
-	bad("5 KiB", func(r *wal.Root) { r.By = strings.Repeat("x", 5<<10) })
+	bad("17 KiB", func(r *wal.Root) { r.By = strings.Repeat("x", 17<<10) })
 }
 
 // TestTransitions is I9.

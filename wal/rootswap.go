@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -52,6 +53,7 @@ func (o RootChange) Swap(ctx context.Context, bucket blob.Bucket, change func(*R
 func (o RootChange) next(env Env, old Root, change func(*Root) error) (Root, []byte, error) {
 	next := old
 	next.Features = append([]string(nil), old.Features...)
+	next.Bookmarks = maps.Clone(old.Bookmarks)
 	if err := change(&next); err != nil {
 		return old, nil, err
 	}
