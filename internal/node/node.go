@@ -286,6 +286,16 @@ func (n *Node) health(now time.Time) httpapi.Health {
 		Seq:       uint64(n.log.Seq()),
 		Staleness: n.log.Staleness(now),
 		Stale:     !n.log.Fresh(now),
-		Err:       errors.Join(n.log.Err(), n.db.Err()),
+		Err:       public(errors.Join(n.log.Err(), n.db.Err())),
 	}
+}
+
+// public keeps the names of local files out of what anybody may read.
+func public(err error) error {
+	var disk *index.DiskError
+	var damage *index.CorruptError
+	if errors.As(err, &disk) || errors.As(err, &damage) {
+		return errors.New("the index on the local disk cannot be used; the server's log says why")
+	}
+	return err
 }
