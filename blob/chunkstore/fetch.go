@@ -86,14 +86,14 @@ func (f *fetched) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// extent is a sequence of frames of one pack, in order, that one GET fetches.
+// extent is a sequence of frames of one object, in order, that one GET fetches.
 type extent struct {
 	s        *Store
 	frames   []*fetched
 	progress atomic.Int64 // frames filled by this extent's GETs
 }
 
-func (e *extent) key() blob.Key { return pack.Key(e.frames[0].view.ID) }
+func (e *extent) key() blob.Key { return e.frames[0].view.key() }
 
 // missing returns the number of the first frame that has not arrived.
 func (e *extent) missing() int {
@@ -291,70 +291,11 @@ func short(err error) error {
 	return err
 }
 
-// footerEntry is the ids of a pack's chunks, on their way or there.
-type footerEntry struct {
-	done chan struct{}
-	ids  []chunk.ID
-	err  error
-}
-
-// ids returns the ids of the chunks of a pack, from memory or from its footer.
-// Readers that need the same footer share one request, which lives as long as
-// the store, so that it does not end with the first of them.
-func (s *Store) ids(ctx context.Context, v *packView) ([]chunk.ID, error) {
-	e := &footerEntry{done: make(chan struct{})}
-	if got := s.footers.put(v.ID, e); got != e {
-		e = got
-	} else {
-		s.wg.Go(func() {
-			defer close(e.done)
-			if e.ids, e.err = s.readIDs(v); e.err != nil {
-				s.footers.remove(v.ID)
-			}
-		})
-	}
-	select {
-	case <-e.done:
-		return e.ids, e.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// footerTimeout bounds a shared request that nobody may be waiting for any more.
-const footerTimeout = time.Minute
-
-func (s *Store) readIDs(v *packView) ([]chunk.ID, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, footerTimeout)
-	defer cancel()
-	for tries := 1; ; tries++ {
-		// One that stands still is given up, with more patience every time.
-		patience, ok := s.peers.patience(int64(len(v.Sizes)) * 40)
-		if !ok {
-			patience = stallTimeout
-		}
-		s.m.gets.Inc()
-		once, stop := context.WithTimeout(ctx, patience<<(tries-1))
-		f, err := pack.ReadFooterOf(once, s.bucket, &v.Layout)
-		stop()
-		if err == nil {
-			return f.NewPack(f.Part(v.ID)).IDs, nil
-		}
-		if tries >= mostTries || permanent(ctx, err) {
-			return nil, err
-		}
-		s.m.retries.Inc()
-		if !pause(ctx, firstPause<<(tries-1)) {
-			return nil, err
-		}
-	}
-}
-
 // verify compares a decoded chunk with its id.
 func verify(v *packView, f int, i uint32, plain []byte, id chunk.ID) error {
 	if got := chunk.Sum(plain); !bytes.Equal(got[:], id[:]) {
 		return &pack.CorruptError{
-			Key: pack.Key(v.ID), Offset: v.Frames[f].Offset, What: fmt.Sprintf("SHA-256 of chunk %d in frame %d", i, f),
+			Key: v.key(), Offset: v.Frames[f].Offset, What: fmt.Sprintf("SHA-256 of chunk %d in frame %d", i, f),
 			Expected: id.String(), Found: got.String(),
 		}
 	}

@@ -2,8 +2,6 @@ package chunkstore
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
@@ -51,6 +49,7 @@ type openPack struct {
 	done chan struct{} // closed by upload; the fields below are set before
 	np   chunk.NewPack
 	view *packView
+	at   time.Time
 	err  error
 }
 
@@ -174,6 +173,7 @@ func (p *packer) upload(o *openPack) {
 		}
 	}
 	o.builder = nil
+	o.at = p.s.o.Now()
 	close(o.done)
 
 	p.mu.Lock()
@@ -192,15 +192,10 @@ func (p *packer) upload(o *openPack) {
 }
 
 func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
-	epoch, err := p.s.dir.UploadEpoch(ctx)
+	id, err := p.s.newName(ctx)
 	if err != nil {
-		return chunk.NewPack{}, fmt.Errorf("name a new pack: %w", err)
+		return chunk.NewPack{}, err
 	}
-	var random [8]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return chunk.NewPack{}, fmt.Errorf("name a new pack: %w", err)
-	}
-	id := pack.ID{Epoch: epoch, Rand: binary.LittleEndian.Uint64(random[:])}
 	o.name.Store(&id)
 	object, np := o.builder.Seal(id)
 	o.buf = object[:0]
@@ -220,9 +215,13 @@ const (
 	recentChunks = 64 << 10
 )
 
+// recentFor is how long they are remembered. What the directory does not know of a
+// pack that was committed long ago is not new but condemned, and a recipe that names
+// it would be refused again and again. See also Store.Refused.
+const recentFor = time.Minute
+
 // keepRecent remembers a durable pack that its Writes have still to make known,
-// so that Writes of the same content in the meantime find it. The directory is
-// always asked first, so what is remembered too long does no harm.
+// so that Writes of the same content in the meantime find it.
 func (p *packer) keepRecent(o *openPack) {
 	p.recent = append(p.recent, o)
 	p.chunks += len(o.ids)
@@ -277,7 +276,8 @@ func (p *packer) find(ids []chunk.ID, known []bool, places []place, epoch uint32
 		// get one of this epoch or a later one.
 		select {
 		case <-at.frame.pack.done:
-			if o := at.frame.pack; o.err != nil || o.np.Layout.ID.Epoch < epoch {
+			o := at.frame.pack
+			if o.err != nil || o.np.Layout.ID.Epoch < epoch || p.s.o.Now().Sub(o.at) > recentFor {
 				continue
 			}
 		default:

@@ -245,14 +245,14 @@ func (u unit) frames() []frameKey {
 	return keys
 }
 
-// extents joins neighbouring frames of a pack to GETs.
+// extents joins neighbouring frames of an object to GETs.
 func (s *Store) extents(frames map[frameKey]*fetched) []*extent {
 	all := make([]*fetched, 0, len(frames))
 	for _, f := range frames {
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b *fetched) int {
-		return cmp.Or(a.view.ID.Compare(b.view.ID), cmp.Compare(a.n, b.n))
+		return cmp.Or(a.view.Where().Compare(b.view.Where()), cmp.Compare(a.frame().Offset, b.frame().Offset))
 	})
 	var extents []*extent
 	var first, end int64
@@ -260,7 +260,7 @@ func (s *Store) extents(frames map[frameKey]*fetched) []*extent {
 		fr := f.frame()
 		if n := len(extents); n > 0 {
 			last := extents[n-1]
-			if last.frames[0].view == f.view && fr.Offset-end <= gapBytes && fr.Offset+fr.Size-first <= batchBytes {
+			if last.frames[0].view.Where() == f.view.Where() && fr.Offset >= end && fr.Offset-end <= gapBytes && fr.Offset+fr.Size-first <= batchBytes {
 				last.frames = append(last.frames, f)
 				end = fr.Offset + fr.Size
 				continue

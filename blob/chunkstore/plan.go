@@ -2,18 +2,24 @@ package chunkstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
 
+	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/pack"
 )
 
+// ErrGone reports that a recipe names chunks of which nothing is left.
+var ErrGone = errors.New("chunks of this nar are gone")
+
 // packView is the layout of a pack, with what is needed to find a chunk in it.
 type packView struct {
 	chunk.Layout
-	firsts []uint32 // position of the first chunk of every frame
+	firsts  []uint32 // position of the first chunk of every frame
+	reduced []bool   // frames that lack some of their chunks; nil = none does
 }
 
 func newPackView(l chunk.Layout) (*packView, error) {
@@ -24,12 +30,19 @@ func newPackView(l chunk.Layout) (*packView, error) {
 		if int(f.Chunks) > len(l.Sizes)-next || f.Chunks == 0 {
 			return nil, fmt.Errorf("layout of %s: frame %d has %d chunks, want some of %d", pack.Key(l.ID), i, f.Chunks, len(l.Sizes)-next)
 		}
-		plain := int64(0)
+		plain, holes := int64(0), false
 		for _, n := range l.Sizes[next : next+int(f.Chunks)] {
 			plain += int64(n)
+			holes = holes || n == 0
 		}
-		if plain > pack.MaxFramePlain || f.Size <= 0 {
+		if plain > pack.MaxFramePlain || (plain == 0) != (f.Size == 0) || f.Size < 0 {
 			return nil, fmt.Errorf("layout of %s: frame %d has %d plain and %d compressed bytes, want at most %d and at least 1", pack.Key(l.ID), i, plain, f.Size, pack.MaxFramePlain)
+		}
+		if holes {
+			if v.reduced == nil {
+				v.reduced = make([]bool, len(l.Frames))
+			}
+			v.reduced[i] = true
 		}
 		next += int(f.Chunks)
 	}
@@ -47,6 +60,12 @@ func (v *packView) frameOf(i uint32) int {
 	}
 	return n - 1
 }
+
+// whole reports whether frame f is as it was pushed.
+func (v *packView) whole(f int) bool { return v.reduced == nil || !v.reduced[f] }
+
+// key returns the key of the object that holds the frames.
+func (v *packView) key() blob.Key { return pack.Key(v.Where()) }
 
 // plain returns the plain length of frame f.
 func (v *packView) plain(f int) int {
@@ -164,26 +183,33 @@ func (b *planner) walk(ctx context.Context, layout layoutFunc, r *chunk.Recipe) 
 		if uint64(run.First)+uint64(run.Count) > uint64(len(v.Sizes)) {
 			return fmt.Errorf("plan nar %x: it uses chunks %d+%d of %s, which has %d", r.NarHash, run.First, run.Count, pack.Key(run.Pack), len(v.Sizes))
 		}
-		b.run(v, run.First, run.First+run.Count)
+		if err := b.run(v, run.First, run.First+run.Count); err != nil {
+			return fmt.Errorf("plan nar %x: %w", r.NarHash, err)
+		}
 	}
 	b.flush()
 	return nil
 }
 
-// run adds the chunks from up to to of v, which the NAR has one after another.
-func (b *planner) run(v *packView, from, to uint32) {
+// run adds the chunks from up to to of v, which the NAR has one after another. A frame
+// that was reduced since is none that could pass: it is not what was pushed.
+func (b *planner) run(v *packView, from, to uint32) error {
 	for from < to {
 		f := v.frameOf(from)
 		end := v.firsts[f] + v.Frames[f].Chunks
-		if v.firsts[f] == from && end <= to && !b.allLoose {
+		if v.firsts[f] == from && end <= to && !b.allLoose && v.whole(f) {
 			b.whole(v, f)
 			from = end
 			continue
 		}
 		for end = min(end, to); from < end; from++ {
+			if v.Sizes[from] == 0 {
+				return fmt.Errorf("chunk %d of %s: %w", from, pack.Key(v.ID), ErrGone)
+			}
 			b.loose(v, from)
 		}
 	}
+	return nil
 }
 
 func (b *planner) whole(v *packView, f int) {
@@ -244,6 +270,20 @@ func (b *planner) served(r *chunk.Recipe) (*plan, error) {
 	}
 	b.size = off
 	return &b.plan, nil
+}
+
+// views returns the packs of the plan.
+func (p *plan) views() map[*packView]struct{} {
+	views := make(map[*packView]struct{})
+	for i := range p.pieces {
+		if v := p.pieces[i].view; v != nil {
+			views[v] = struct{}{}
+		}
+		for _, r := range p.pieces[i].runs {
+			views[r.view] = struct{}{}
+		}
+	}
+	return views
 }
 
 // unit is what a reader waits for at a time: one whole frame, or one stretch.

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 
+	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunk"
 )
 
@@ -16,7 +17,8 @@ import (
 // *os.File, a resident copy, so that a server can leave the copying to the system.
 //
 // A read that fails after it began must not be passed off as a short NAR: the
-// caller breaks the connection. The reader lives at most as long as ctx.
+// caller breaks the connection. The reader lives at most as long as ctx; until it is
+// closed r must not change.
 func (s *Store) Open(ctx context.Context, r *chunk.Recipe) (io.ReadSeekCloser, error) {
 	var etag string
 	if s.resident != nil {
@@ -29,7 +31,7 @@ func (s *Store) Open(ctx context.Context, r *chunk.Recipe) (io.ReadSeekCloser, e
 	if err != nil {
 		return nil, err
 	}
-	rd := &reader{ctx: ctx, s: s, plan: p}
+	rd := &reader{ctx: ctx, s: s, plan: p, recipe: r, planner: newPlan}
 	if s.resident != nil {
 		rd.etag = etag
 	}
@@ -44,7 +46,7 @@ func (s *Store) Plain(ctx context.Context, r *chunk.Recipe) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	return &plainReader{reader: reader{ctx: ctx, s: s, plan: p}, want: r.NarHash, hash: sha256.New()}, nil
+	return &plainReader{reader: reader{ctx: ctx, s: s, plan: p, recipe: r, planner: newPlainPlan}, want: r.NarHash, hash: sha256.New()}, nil
 }
 
 // reader is a NAR put together from the bucket while it is read.
@@ -52,7 +54,11 @@ type reader struct {
 	ctx  context.Context //nolint:containedctx // the life of the reader
 	s    *Store
 	plan *plan
-	etag string // under which it may become a resident copy; empty = not at all
+	// recipe and planner make the plan again when packs have moved.
+	recipe  *chunk.Recipe
+	planner func(context.Context, layoutFunc, *chunk.Recipe) (*plan, error)
+	moved   int64  // pos when it was made again last, plus one
+	etag    string // under which it may become a resident copy; empty = not at all
 
 	pos    int64
 	rest   []byte // of the current unit, from pos on
@@ -78,6 +84,9 @@ func (r *reader) Read(dst []byte) (int, error) {
 	}
 	for len(r.rest) == 0 {
 		if err := r.advance(); err != nil {
+			if errors.Is(err, blob.ErrNotExist) && r.replan() {
+				continue
+			}
 			r.err = err
 			r.stop()
 			return 0, err
@@ -99,7 +108,7 @@ func (r *reader) advance() error {
 		cur, at := r.plan.seek(r.pos)
 		skip = r.pos - at
 		r.pipe = newPipeline(r.ctx, r.s, cur)
-		if r.pos == 0 && r.etag != "" {
+		if r.pos == 0 && r.etag != "" && r.tee == nil {
 			r.tee = r.s.resident.begin(r.etag)
 		}
 	}
@@ -115,6 +124,39 @@ func (r *reader) advance() error {
 	}
 	r.rest = data[skip:]
 	return nil
+}
+
+// replan makes the plan again from what the directory says now, because an object
+// was not there: its packs may have moved. It reports whether reading on makes sense:
+// the plan names other objects and nothing else has changed. Without any progress in
+// between there is only one try.
+func (r *reader) replan() bool {
+	if r.moved == r.pos+1 {
+		return false
+	}
+	r.moved = r.pos + 1
+	old := r.plan
+	was := make(map[chunk.PackID]chunk.PackID)
+	for v := range old.views() {
+		was[v.ID] = v.Where()
+		r.s.layouts.remove(v.ID)
+	}
+	p, err := r.planner(r.ctx, r.s.layout, r.recipe)
+	if err != nil || p.size != old.size {
+		return false
+	}
+	changed := false
+	for v := range p.views() {
+		changed = changed || was[v.ID] != v.Where()
+	}
+	if !changed {
+		return false
+	}
+	r.s.m.moves.Inc()
+	r.plan = p
+	r.pipe.close()
+	r.pipe = nil
+	return true
 }
 
 // finish is called when the last byte was handed out.

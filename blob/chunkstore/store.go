@@ -24,7 +24,7 @@ import (
 type Directory interface {
 	// LookupChunks says for every id where the chunk lies, and whether it is known.
 	LookupChunks(ctx context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error)
-	// PackLayout returns the layout of a known pack.
+	// PackLayout returns the layout of a known pack, or chunk.ErrNoPack.
 	PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layout, error)
 	// CommitPacks makes packs and their chunks known; it is durable when it
 	// returns nil. Packs that are known already are left as they are.
@@ -98,7 +98,7 @@ const (
 	maxPackChunks = 8192
 
 	// layoutsKept packs have their layout at hand (some 10 KiB each), footersKept
-	// the ids of their chunks (some 40 KiB each).
+	// objects the ids of their chunks (some 40 KiB each).
 	layoutsKept = 512
 	footersKept = 128
 )
@@ -122,6 +122,7 @@ type Store struct {
 	small        *semaphore.Weighted // slots of Writes of up to smallNar bytes
 	large, extra *semaphore.Weighted // of other Writes; extra when large ones are held for long
 	encodes      *semaphore.Weighted // frames and stretches being compressed for Writes
+	rewrites     *semaphore.Weighted // one at a time
 	readers      *readBudget
 	peers        *peers
 	layouts      *lru[chunk.PackID, *packView]
@@ -153,6 +154,7 @@ func New(bucket blob.Bucket, dir Directory, o Options) (*Store, error) {
 	s.large = semaphore.NewWeighted(slots.large)
 	s.extra = semaphore.NewWeighted(2 * slots.large)
 	s.encodes = semaphore.NewWeighted(maxEncodes())
+	s.rewrites = semaphore.NewWeighted(1)
 	s.readers = newReadBudget(o.ReadBytes)
 	s.peers = newPeers(o.HedgeAfter)
 	s.layouts = newLRU[chunk.PackID, *packView](layoutsKept)

@@ -40,7 +40,11 @@ func (m *maker) stretch(ctx context.Context, u *pending) ([]byte, error) {
 			}
 			for end := min(r.first+r.count, r.view.firsts[n]+r.view.Frames[n].Chunks); i < end; i++ {
 				part := frames[frameKey{r.view, n}][from:][:r.view.Sizes[i]]
-				if err := verify(r.view, n, i, part, ids[i]); err != nil {
+				id, ok := ids.id(i)
+				if !ok {
+					return nil, fmt.Errorf("read footer of %s: it has no chunk %d of pack %v", r.view.key(), i, r.view.ID)
+				}
+				if err := verify(r.view, n, i, part, id); err != nil {
 					return nil, err
 				}
 				plain = append(plain, part...)
@@ -73,15 +77,24 @@ func (m *maker) decode(ctx context.Context, f *fetched) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := m.s.codec.decode(data, m.s.buffers.get(f.view.plain(f.n)+64), f.view.plain(f.n))
+	plain, err := m.s.decodeFrame(f.view, f.n, data)
 	if err != nil {
-		fr := f.frame()
-		return nil, &pack.CorruptError{
-			Key: pack.Key(f.view.ID), Offset: fr.Offset, What: fmt.Sprintf("frame %d", f.n),
-			Expected: fmt.Sprintf("a zstd frame of %d plain bytes", f.view.plain(f.n)), Found: err.Error(),
-		}
+		return nil, err
 	}
 	m.decoded[f] = plain
+	return plain, nil
+}
+
+// decodeFrame returns the plain bytes of frame n, in a buffer of the pool.
+func (s *Store) decodeFrame(v *packView, n int, data []byte) ([]byte, error) {
+	size := v.plain(n)
+	plain, err := s.codec.decode(data, s.buffers.get(size+64), size)
+	if err != nil {
+		return nil, &pack.CorruptError{
+			Key: v.key(), Offset: v.Frames[n].Offset, What: fmt.Sprintf("frame %d", n),
+			Expected: fmt.Sprintf("a zstd frame of %d plain bytes", size), Found: err.Error(),
+		}
+	}
 	return plain, nil
 }
 

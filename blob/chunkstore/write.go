@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -254,8 +255,16 @@ func (w *writer) lookup(ctx context.Context, ids []chunk.ID, parts [][]byte) ([]
 			continue
 		}
 		v, err := w.s.layout(ctx, at.Pack)
+		if errors.Is(err, chunk.ErrNoPack) {
+			known[i] = false // collected since we asked
+			continue
+		}
 		if err != nil {
 			return nil, nil, err
+		}
+		if int(at.Index) < len(v.Sizes) && v.Sizes[at.Index] == 0 {
+			known[i] = false // likewise
+			continue
 		}
 		if int(at.Index) >= len(v.Sizes) || int(v.Sizes[at.Index]) != len(parts[i]) {
 			return nil, nil, fmt.Errorf("chunk %v of %d bytes is said to be number %d of pack %v, which has none such", ids[i], len(parts[i]), at.Index, at.Pack)

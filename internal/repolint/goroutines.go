@@ -5,11 +5,12 @@ package repolint
 func goroutines() map[string]string {
 	return map[string]string{
 		"blob/chunkstore/fetch.go round":    "run, before it returns",
-		"blob/chunkstore/fetch.go ids":      "Store.Close",
+		"blob/chunkstore/footers.go ids":    "Store.Close",
 		"blob/chunkstore/packer.go seal":    "Store.Close, and the writers whose chunks are in the pack",
 		"blob/chunkstore/output.go enqueue": "Store.Close, and drop",
 		"blob/chunkstore/write.go hash":     "hash, before it returns",
 		"blob/chunkstore/pipeline.go start": "the reader's Close",
+		"blob/chunkstore/walk.go walk":      "walk, before it returns",
 		"blob/probe_race.go race":           "race, before it returns",
 		"blob/s3blob/write.go deleteEach":   "deleteEach, before it returns",
 		"client/push.go upload":             "upload, before it returns",
