@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"time"
 )
 
@@ -300,59 +299,6 @@ func delayed(addr string, wait time.Duration) (string, func(), error) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.ListenAndServe() }()
 	return listen, func() { _ = srv.Close(); <-done }, waitTCP(listen)
-}
-
-// memory pushes large NARs in parallel, then pulls them in parallel.
-func memory(ctx context.Context, l *lab) error {
-	s, err := l.serve(ctx, filepath.Join(l.dir, "memory-bucket"), filepath.Join(l.dir, "memory-local"))
-	if err != nil {
-		return err
-	}
-	if err := s.createCache(ctx, "bench"); err != nil {
-		return err
-	}
-	nars := make([]*synthetic, l.parallel)
-	for i := range nars {
-		if nars[i], err = newSynthetic(uint64(1000+i), l.largeBytes); err != nil {
-			return err
-		}
-	}
-	each := func(f func(*synthetic) error) error {
-		errs := make([]error, len(nars))
-		var wg sync.WaitGroup
-		for i, n := range nars {
-			wg.Go(func() { errs[i] = f(n) })
-		}
-		wg.Wait()
-		for _, err := range errs {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	begin := time.Now()
-	if err := each(func(n *synthetic) error { return s.push(ctx, "bench", n.corpusNAR, n.reader()) }); err != nil {
-		return err
-	}
-	pushed := time.Since(begin).Seconds()
-	afterPush := must(s.peakRSS())
-	urls := make([]string, len(nars))
-	for i, n := range nars {
-		if _, urls[i], err = narinfo(ctx, s.endpoint+"/bench", n.corpusNAR); err != nil {
-			return err
-		}
-	}
-	_, d, err := pullAll(ctx, urls, l.parallel)
-	if err != nil {
-		return err
-	}
-	peak := must(s.peakRSS())
-	total := float64(l.parallel) * float64(l.largeBytes) / 1e6
-	l.add("memory", fmt.Sprintf("%d parallel pushes of %.1f GB", l.parallel, float64(l.largeBytes)/1e9), mbps(total/pushed), "", "", "")
-	l.add("memory", "then as many parallel pulls, NAR bytes", mbps(total/d.Seconds()), "", "", "")
-	l.add("memory", "peak resident memory of the server", fmt.Sprintf("%d MiB (%d after the pushes)", peak>>20, afterPush>>20), "", "", target(peak <= 256<<20, "≤ 256 MiB"))
-	return nil
 }
 
 // must unwraps a figure read from /proc, which exists while the child runs.
