@@ -27,6 +27,7 @@ type Compactor struct {
 	past    map[blob.Key]*past    // what the sweep knows of snapshots, which never change
 	names   map[blob.Key]blob.Key // one copy of each table's name that stands in past
 	swept   time.Time             // when the last sweep ended
+	settled map[wal.Seq]bool      // slots with bookmarks that have a snapshot, or can get none any more
 }
 
 // sweepEvery is how often a bucket in which nothing happens is swept all the same,
@@ -36,7 +37,7 @@ const sweepEvery = time.Hour
 // New returns a Compactor. Nothing is read or written before the first Round.
 func New(bucket blob.Bucket, o Options) *Compactor {
 	o = o.withDefaults()
-	return &Compactor{bucket: bucket, o: o, env: o.Env, m: newMetricSet(o.Metrics), past: map[blob.Key]*past{}, names: map[blob.Key]blob.Key{}}
+	return &Compactor{bucket: bucket, o: o, env: o.Env, m: newMetricSet(o.Metrics), past: map[blob.Key]*past{}, names: map[blob.Key]blob.Key{}, settled: map[wal.Seq]bool{}}
 }
 
 // Report says what a round did, or would do if it was a dry run.
@@ -56,6 +57,9 @@ type Report struct {
 	Tables       int   `json:"tables"` // written
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
+
+	// Bookmarked counts snapshots that were made for bookmarks on the past.
+	Bookmarked int `json:"bookmarked,omitempty"`
 
 	SlotsDeleted     int `json:"slots_deleted"`
 	SnapshotsDeleted int `json:"snapshots_deleted"`
@@ -78,7 +82,7 @@ type Claim struct {
 
 // Idle reports whether there was nothing to do.
 func (r *Report) Idle() bool {
-	return r.Flushes+r.Merges+r.SlotsDeleted+r.SnapshotsDeleted+r.TablesDeleted+r.Undeleted == 0 && r.Busy == nil
+	return r.Flushes+r.Merges+r.Bookmarked+r.SlotsDeleted+r.SnapshotsDeleted+r.TablesDeleted+r.Undeleted == 0 && r.Busy == nil
 }
 
 // Mode says what a round may do.
@@ -121,6 +125,9 @@ func (r *round) run(ctx context.Context) error {
 		return err
 	}
 	if err := r.build(ctx); err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
 		return err
 	}
 	if since := r.env.Now().Sub(r.swept); !r.rep.Idle() || r.mode.DryRun || since < 0 || since >= sweepEvery {
@@ -176,7 +183,7 @@ func (r *round) readBase(ctx context.Context) error {
 // when the first of that is about to be written.
 func (r *round) build(ctx context.Context) error {
 	for {
-		f, more, err := r.readTail(ctx)
+		f, more, err := r.readSlots(ctx, r.base, r.flushEnd(r.base.Seq))
 		if err != nil {
 			return err
 		}
@@ -203,26 +210,32 @@ func (r *round) flush(ctx context.Context, f *fold) error {
 	if r.mode.DryRun {
 		return nil
 	}
-	runs, tables, err := f.tables(r.below(), r.o.TableBytes, r.o.Mutants)
+	runs, err := r.write(ctx, f, r.base)
 	if err != nil {
 		return err
+	}
+	next := wal.Snapshot{Seq: f.last, Digest: f.digest, Runs: stack(runs, r.base.Runs)}
+	return r.install(ctx, &next)
+}
+
+// write writes the tables of a fold that comes on top of base.
+func (r *round) write(ctx context.Context, f *fold, base *wal.Snapshot) ([]wal.Run, error) {
+	runs, tables, err := f.tables(below(base), r.o.TableBytes, r.o.Mutants)
+	if err != nil {
+		return nil, err
 	}
 	var flat []*built
 	for i := range tables {
 		for j := range tables[i] {
 			b := &tables[i][j]
 			if b.meta.Key, err = r.tableName(); err != nil {
-				return err
+				return nil, err
 			}
 			runs[i].Tables = append(runs[i].Tables, b.meta)
 			flat = append(flat, b)
 		}
 	}
-	if err := r.each(len(flat), func(i int) error { return r.upload(ctx, *flat[i]) }); err != nil {
-		return err
-	}
-	next := wal.Snapshot{Seq: f.last, Digest: f.digest, Runs: stack(runs, r.base.Runs)}
-	return r.install(ctx, &next)
+	return runs, r.each(len(flat), func(i int) error { return r.upload(ctx, *flat[i]) })
 }
 
 // stack puts the new runs, one a shard, over the old ones.
@@ -238,11 +251,11 @@ func stack(top, old []wal.Run) []wal.Run {
 	return out
 }
 
-// below returns the shards that the present snapshot has runs of.
-func (r *round) below() map[wal.Shard]bool {
+// below returns the shards that a snapshot has runs of.
+func below(base *wal.Snapshot) map[wal.Shard]bool {
 	below := map[wal.Shard]bool{}
-	for i := range r.base.Runs {
-		below[r.base.Runs[i].Shard] = true
+	for i := range base.Runs {
+		below[base.Runs[i].Shard] = true
 	}
 	return below
 }

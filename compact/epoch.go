@@ -74,26 +74,9 @@ func (r *round) swap(ctx context.Context, change func(*wal.Root) error) (wal.Roo
 // ours, so that nobody has swept our tables; and that ROOT still names the snapshot
 // we built on, so that nothing is lost that somebody else installed.
 func (r *round) install(ctx context.Context, next *wal.Snapshot) error {
-	next.Store, next.Epoch, next.By = r.root.Store, r.epoch, r.o.By
-	next.At = r.env.Now().UTC().Truncate(time.Millisecond)
-	body, err := wal.AppendSnapshot(nil, next)
+	ref, err := r.writeSnapshot(ctx, next, r.base.Seq+1)
 	if err != nil {
 		return err
-	}
-	var b [4]byte
-	if _, err := io.ReadFull(r.env.Rand, b[:]); err != nil {
-		return fmt.Errorf("draw the name of a snapshot: %w", err)
-	}
-	ref := wal.SnapshotRef{
-		Seq: next.Seq, Digest: next.Digest, Epoch: r.epoch,
-		Key: wal.SnapshotKey(next.Seq, binary.BigEndian.Uint32(b[:])), SHA256: wal.DigestOf(body),
-	}
-	err = r.retry(ctx, func(ctx context.Context) error {
-		_, err := r.bucket.Put(ctx, ref.Key, body)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
 	}
 	base := r.root.Snapshot
 	root, err := r.swap(ctx, func(root *wal.Root) error {
@@ -117,9 +100,52 @@ func (r *round) install(ctx context.Context, next *wal.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("install snapshot %s: %w", ref.Key, err)
 	}
-	r.rep.BytesWritten += int64(len(body))
 	r.root, r.base = root, next
 	r.last, r.lastKey = next, ref.Key
 	r.o.Logger.Info("installed a snapshot", "snapshot", string(ref.Key), "seq", uint64(ref.Seq), "epoch", uint64(r.epoch))
 	return nil
+}
+
+// writeSnapshot writes the object of a snapshot for which slots from first on were
+// read. ROOT is read after them and before the object is written (I1), so that every
+// snapshot there is, is true: who looks back takes any that is whole, and cannot know
+// which were installed once.
+func (r *round) writeSnapshot(ctx context.Context, next *wal.Snapshot, first wal.Seq) (wal.SnapshotRef, error) {
+	next.Store, next.Epoch, next.By = r.root.Store, r.epoch, r.o.By
+	next.At = r.env.Now().UTC().Truncate(time.Millisecond)
+	body, err := wal.AppendSnapshot(nil, next)
+	if err != nil {
+		return wal.SnapshotRef{}, err
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(r.env.Rand, b[:]); err != nil {
+		return wal.SnapshotRef{}, fmt.Errorf("draw the name of a snapshot: %w", err)
+	}
+	ref := wal.SnapshotRef{
+		Seq: next.Seq, Digest: next.Digest, Epoch: r.epoch,
+		Key: wal.SnapshotKey(next.Seq, binary.BigEndian.Uint32(b[:])), SHA256: wal.DigestOf(body),
+	}
+	var root wal.Root
+	err = r.retry(ctx, func(ctx context.Context) (err error) {
+		root, err = wal.ReadRoot(ctx, r.bucket)
+		return err
+	})
+	if err == nil && root.CompactEpoch != r.epoch && !r.o.Mutants.noEpochFence() {
+		err = &FencedError{Ours: r.epoch, Theirs: root.CompactEpoch}
+	}
+	if err == nil && root.Floor > first && next.Seq >= first && !r.o.Mutants.noEpochFence() {
+		err = fmt.Errorf("slot %v was truncated while it was read", first)
+	}
+	if err != nil {
+		return ref, fmt.Errorf("write snapshot: %w", err)
+	}
+	err = r.retry(ctx, func(ctx context.Context) error {
+		_, err := r.bucket.Put(ctx, ref.Key, body)
+		return err
+	})
+	if err != nil {
+		return ref, fmt.Errorf("write snapshot: %w", err)
+	}
+	r.rep.BytesWritten += int64(len(body))
+	return ref, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -35,6 +36,10 @@ func (r *round) sweep(ctx context.Context) error {
 	}
 	var old []blob.Key
 	keep := r.o.keep(all)
+	_, anchors, err := r.anchors(ctx, all)
+	if err != nil {
+		return err
+	}
 	for i, v := range all {
 		if v.key == r.root.Snapshot.Key {
 			continue
@@ -46,7 +51,7 @@ func (r *round) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !keep[i] && r.void(p.epoch) {
+		if !keep[i] && !anchors[i] && r.void(p.epoch) {
 			old = append(old, v.key)
 			continue
 		}
@@ -74,22 +79,9 @@ func (r *round) readPast(ctx context.Context, key blob.Key) (*past, error) {
 	if p := r.past[key]; p != nil {
 		return p, nil
 	}
-	var s *wal.Snapshot
-	err := r.retry(ctx, func(ctx context.Context) error {
-		body, _, err := r.bucket.Get(ctx, key)
-		if err != nil {
-			return fmt.Errorf("read snapshot: %w", err)
-		}
-		if s, err = wal.DecodeSnapshot(body); err != nil {
-			return fmt.Errorf("read snapshot %s: %w", key, err)
-		}
-		return nil
-	})
+	s, err := r.readSnapshot(ctx, key)
 	if err != nil {
 		return nil, err
-	}
-	if s.Store != r.root.Store {
-		return nil, &wal.ForeignError{Key: key, Store: s.Store, Own: r.root.Store}
 	}
 	p := &past{epoch: s.Epoch}
 	for i := range s.Runs {
@@ -103,6 +95,24 @@ func (r *round) readPast(ctx context.Context, key blob.Key) (*past, error) {
 	}
 	r.past[key] = p
 	return p, nil
+}
+
+// readSnapshot reads a snapshot that ROOT does not name.
+func (r *round) readSnapshot(ctx context.Context, key blob.Key) (s *wal.Snapshot, err error) {
+	err = r.retry(ctx, func(ctx context.Context) error {
+		body, _, err := r.bucket.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("read snapshot: %w", err)
+		}
+		if s, err = wal.DecodeSnapshot(body); err != nil {
+			return fmt.Errorf("read snapshot %s: %w", key, err)
+		}
+		return nil
+	})
+	if err == nil && s.Store != r.root.Store {
+		err = &wal.ForeignError{Key: key, Store: s.Store, Own: r.root.Store}
+	}
+	return s, err
 }
 
 // forget drops what is known of snapshots that are gone.
@@ -143,6 +153,16 @@ func (r *round) removeGarbage(ctx context.Context, old []blob.Key, needed map[bl
 	if r.mode.DryRun {
 		r.rep.SnapshotsDeleted, r.rep.TablesDeleted, r.rep.SlotsDeleted = len(old), len(tables), r.rep.SlotsDeleted+len(slots)
 		return nil
+	}
+	if len(old) > 0 {
+		var root wal.Root
+		err := r.retry(ctx, func(ctx context.Context) (err error) {
+			root, err = wal.ReadRoot(ctx, r.bucket)
+			return err
+		})
+		if err != nil || !maps.Equal(root.Bookmarks, r.root.Bookmarks) {
+			return err // a bookmark may need what looked old; the next round knows
+		}
 	}
 	// Snapshots before their tables: one that can be found can be read.
 	r.rep.SnapshotsDeleted = r.remove(ctx, old)

@@ -9,19 +9,18 @@ import (
 	"github.com/celler/celler/wal"
 )
 
-// readTail folds the segments after the snapshot, up to the tail or as many as one
-// flush takes; more tells which.
+// readSlots folds the segments after base, up to the tail, to slot last, or as many as
+// one flush takes; more is false if it was the tail.
 //
 // Slots are read here as a replica reads them, but ROOT is not read after them. It
-// is asked later and by a stronger question: the swap that installs the result
-// succeeds only if ROOT still names the snapshot that we began at. The floor is
-// never above that, so none of these slots can have been truncated, and what was
-// read from them is no phantom (I1).
-func (r *round) readTail(ctx context.Context) (f *fold, more bool, err error) {
-	f = newFold(r.base.Seq+1, r.base.Digest)
+// is asked later, before the snapshot that comes of it is written: a floor that is not
+// above the first of these slots says that none can have been truncated, and what
+// was read from them is no phantom (I1).
+func (r *round) readSlots(ctx context.Context, base *wal.Snapshot, last wal.Seq) (f *fold, more bool, err error) {
+	f = newFold(base.Seq+1, base.Digest)
 	window := 1
-	for f.segments < r.o.FlushSegments && f.bytes < r.o.FlushBytes {
-		n := min(window, r.o.FlushSegments-f.segments)
+	for f.segments < r.o.FlushSegments && f.bytes < r.o.FlushBytes && f.last < last {
+		n := int(min(wal.Seq(min(window, r.o.FlushSegments-f.segments)), last-f.last))
 		bodies := make([][]byte, n)
 		err := r.each(n, func(i int) error {
 			err := r.retry(ctx, func(ctx context.Context) (err error) {

@@ -3,7 +3,9 @@ package compact
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -86,6 +88,10 @@ func (r *round) floorFor(all []version) wal.Seq {
 	return max(floor, r.root.Floor)
 }
 
+// errMarked tells that a bookmark has come or gone, and the floor may belong elsewhere.
+// The next round sees to it.
+var errMarked = errors.New("the bookmarks have changed") //nolint:gochecknoglobals // an error value
+
 // truncate raises the floor and then deletes the slots below it, in this order (I2).
 // The names are known, so nothing is listed for it. Slots that a crash leaves, or a
 // writer that slept, lie below the floor and are removed by the sweep.
@@ -97,7 +103,11 @@ func (r *round) truncate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	from, to := max(r.root.Floor, 1), r.floorFor(all)
+	from := max(r.root.Floor, 1)
+	to, err := r.hold(ctx, all, r.floorFor(all))
+	if err != nil {
+		return err
+	}
 	if to <= from {
 		return nil
 	}
@@ -108,12 +118,21 @@ func (r *round) truncate(ctx context.Context) error {
 	if r.o.Mutants.deleteBeforeFloor() {
 		r.deleteSlots(ctx, from, to)
 	}
+	seen := r.root.Bookmarks
 	root, err := r.swap(ctx, func(root *wal.Root) error {
+		if !maps.Equal(root.Bookmarks, seen) {
+			return errMarked
+		}
 		root.Floor = max(root.Floor, min(to, root.Snapshot.Seq))
 		return nil
 	})
 	if err != nil {
 		r.rep.SlotsDeleted = 0
+	}
+	if errors.Is(err, errMarked) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("raise the floor to slot %v: %w", to, err)
 	}
 	r.root.Floor = root.Floor
