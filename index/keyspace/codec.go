@@ -3,6 +3,7 @@ package keyspace
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -64,6 +65,15 @@ func (d *decoder[T]) version() {
 	if v := d.byte(); d.err == nil && v != rowVersion {
 		d.fail("version is %d, want %d", v, rowVersion)
 	}
+}
+
+// versionUpTo reads a version from rowVersion to newest.
+func (d *decoder[T]) versionUpTo(newest byte) byte {
+	v := d.byte()
+	if d.err == nil && (v < rowVersion || v > newest) {
+		d.fail("version is %d, want %d to %d", v, rowVersion, newest)
+	}
+	return v
 }
 
 func (d *decoder[T]) take(n int) T {
@@ -173,4 +183,31 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+func flagIf(is bool, flag byte) byte {
+	if is {
+		return flag
+	}
+	return 0
+}
+
+// flags reads a byte of which only the bits of known may be set.
+func (d *decoder[T]) flags(known byte) byte {
+	f := d.byte()
+	if f&^known != 0 {
+		d.fail("flags are %#x, want none but %#x", f, known)
+	}
+	return f
+}
+
+func (d *decoder[T]) uint32(what string) uint32 { return uint32(d.upTo(math.MaxUint32, what)) }
+
+// day reads the number of a store day; they begin at 1.
+func (d *decoder[T]) day() uint32 {
+	n := d.uint32("day")
+	if d.err == nil && n == 0 {
+		d.fail("there is no day 0")
+	}
+	return n
 }

@@ -15,7 +15,12 @@ type Condemned struct {
 	Pack   chunk.PackID // of the key
 	Bytes  int64        // plain bytes of the dead chunks
 	Ranges []Range      // ascending, disjoint, not touching
+	// Purge: what is dead here is to be gone from the bucket, however little it is.
+	Purge bool
 }
+
+// purgeVersion is that of a row with Purge.
+const purgeVersion = 2
 
 // Range is Count chunks of a pack from position First on.
 type Range struct{ First, Count uint32 }
@@ -33,7 +38,7 @@ func (c *Condemned) Valid() error {
 	if c.Bytes < 0 || c.Bytes > maxSize {
 		return fmt.Errorf("condemned of pack %v: %d dead bytes, want 0..%d", c.Pack, c.Bytes, int64(maxSize))
 	}
-	if len(c.Ranges) == 0 {
+	if len(c.Ranges) == 0 && !c.Purge {
 		return fmt.Errorf("condemned of pack %v: no range", c.Pack)
 	}
 	end := uint64(0)
@@ -44,6 +49,14 @@ func (c *Condemned) Valid() error {
 		end = uint64(r.First) + uint64(r.Count)
 	}
 	return nil
+}
+
+// Chunks returns how many chunks are dead.
+func (c *Condemned) Chunks() (n int64) {
+	for _, r := range c.Ranges {
+		n += int64(r.Count)
+	}
+	return n
 }
 
 // AppendCondemnedKey appends the key of the row for a pack.
@@ -62,7 +75,11 @@ func DecodeCondemnedKey(key []byte) (chunk.PackID, error) {
 
 // AppendCondemned appends the value of c, which must be valid.
 func AppendCondemned(dst []byte, c *Condemned) []byte {
-	dst = append(dst, rowVersion)
+	if c.Purge {
+		dst = append(dst, purgeVersion)
+	} else {
+		dst = append(dst, rowVersion)
+	}
 	dst = binary.AppendUvarint(dst, uint64(c.Bytes))
 	dst = binary.AppendUvarint(dst, uint64(len(c.Ranges)))
 	end := uint32(0)
@@ -81,8 +98,7 @@ func DecodeCondemned(key, value []byte) (Condemned, error) {
 		return Condemned{}, err
 	}
 	d := decoder[[]byte]{what: "condemned", src: value}
-	d.version()
-	c := Condemned{Pack: id, Bytes: int64(d.upTo(maxSize, "dead bytes"))}
+	c := Condemned{Pack: id, Purge: d.versionUpTo(purgeVersion) == purgeVersion, Bytes: int64(d.upTo(maxSize, "dead bytes"))}
 	if n := d.count(2); n > 0 {
 		c.Ranges = make([]Range, n)
 	}

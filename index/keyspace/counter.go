@@ -17,6 +17,10 @@ const (
 	UploadEpoch Counter = "upload-epoch"
 	// NextCacheID is the id that the next cache gets.
 	NextCacheID Counter = "next-cache-id"
+	// OpenDay is the number of the store day that is not over yet; see Day.
+	OpenDay Counter = "day"
+	// Ticks counts how often somebody asked the bucket for the time.
+	Ticks Counter = "ticks"
 )
 
 // FirstCount is the value of a counter without a row.
@@ -30,10 +34,14 @@ func AppendCounterKey(dst []byte, c Counter) []byte {
 // DecodeCounterKey returns the counter in a key.
 func DecodeCounterKey(key []byte) (Counter, error) {
 	rest, ok := cutPrefix(key, CounterPrefix, -1)
-	if c := Counter(rest); ok && (c == UploadEpoch || c == NextCacheID) {
+	if c := Counter(rest); ok && c.known() {
 		return c, nil
 	}
 	return "", keyError("counter", key)
+}
+
+func (c Counter) known() bool {
+	return c == UploadEpoch || c == NextCacheID || c == OpenDay || c == Ticks
 }
 
 // AppendCount appends the value of a counter's row.

@@ -6,13 +6,18 @@ import (
 	"time"
 )
 
-// Destroyed marks a cache that is gone but whose path rows are not all removed
-// yet. Nothing can reach them any more; whoever comes by removes some.
+// Destroyed marks a cache that is gone but whose rows are not all removed yet.
+// Nothing can reach them any more; whoever comes by removes some. It also marks a
+// cache that is being restored and has not been made visible yet.
 type Destroyed struct {
-	ID   CacheID // of the key
-	Name CacheName
-	At   time.Time
+	ID       CacheID // of the key
+	Name     CacheName
+	At       time.Time
+	Building uint32 // store day on which the restore began; 0: it is destroyed
 }
+
+// buildingVersion is that of a row with Building.
+const buildingVersion = 2
 
 // AppendDestroyedKey appends the key of the row for a cache.
 func AppendDestroyedKey(dst []byte, id CacheID) []byte {
@@ -30,7 +35,11 @@ func DecodeDestroyedKey(key []byte) (CacheID, error) {
 
 // AppendDestroyed appends the value of d.
 func AppendDestroyed(dst []byte, d *Destroyed) []byte {
-	dst = append(dst, rowVersion)
+	if d.Building != 0 {
+		dst = binary.AppendUvarint(append(dst, buildingVersion), uint64(d.Building))
+	} else {
+		dst = append(dst, rowVersion)
+	}
 	dst = appendTime(dst, d.At)
 	return appendText(dst, string(d.Name))
 }
@@ -42,8 +51,11 @@ func DecodeDestroyed(key, value []byte) (Destroyed, error) {
 		return Destroyed{}, err
 	}
 	d := decoder[string]{what: "destroyed cache", src: string(value)}
-	d.version()
-	row := Destroyed{ID: id, At: d.time(), Name: CacheName(d.text())}
+	row := Destroyed{ID: id}
+	if d.versionUpTo(buildingVersion) == buildingVersion {
+		row.Building = d.day()
+	}
+	row.At, row.Name = d.time(), CacheName(d.text())
 	if err := d.end(); err != nil {
 		return Destroyed{}, err
 	}

@@ -3,15 +3,27 @@ package keyspace
 // The prefix byte of every row type. They are durable: a prefix is never given
 // to another row type.
 const (
-	CachePrefix     = 'a'
-	ChunkPrefix     = 'c'
-	DestroyedPrefix = 'd'
-	PackPrefix      = 'k'
-	PathPrefix      = 'p'
-	RecipePrefix    = 'r'
-	SecretPrefix    = 's'
-	CounterPrefix   = 'u'
-	CondemnedPrefix = 'x'
+	CachePrefix        = 'a'
+	BuriedPrefix       = 'b'
+	ChunkPrefix        = 'c'
+	DestroyedPrefix    = 'd'
+	GrowthPrefix       = 'g'
+	TouchPrefix        = 'h'
+	PinPrefix          = 'i'
+	PackPrefix         = 'k'
+	LastUsePrefix      = 'l'
+	MarkPrefix         = 'm'
+	NarPrefix          = 'n'
+	UseOrderPrefix     = 'o'
+	PathPrefix         = 'p'
+	ObjectPrefix       = 'q'
+	RecipePrefix       = 'r'
+	SecretPrefix       = 's'
+	TotalsPrefix       = 't'
+	CounterPrefix      = 'u'
+	UnreferencedPrefix = 'w'
+	CondemnedPrefix    = 'x'
+	DayPrefix          = 'y'
 )
 
 // Kind names the row type of key for people; "" if it is none of ours.
@@ -22,6 +34,30 @@ func Kind(key []byte) string {
 	switch key[0] {
 	case CachePrefix:
 		return "cache"
+	case BuriedPrefix:
+		return "buried"
+	case GrowthPrefix:
+		return "growth"
+	case TouchPrefix:
+		return "touch"
+	case PinPrefix:
+		return "pin"
+	case LastUsePrefix:
+		return "last-use"
+	case MarkPrefix:
+		return "mark"
+	case NarPrefix:
+		return "nar"
+	case UseOrderPrefix:
+		return "use"
+	case ObjectPrefix:
+		return "object"
+	case TotalsPrefix:
+		return "totals"
+	case UnreferencedPrefix:
+		return "unreferenced"
+	case DayPrefix:
+		return "day"
 	case ChunkPrefix:
 		return "chunk"
 	case DestroyedPrefix:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/nix"
 	"github.com/celler/celler/wal"
 )
 
@@ -15,8 +16,18 @@ var (
 	ErrCacheExists   = errors.New("the cache exists already")
 	ErrNoPath        = errors.New("no such path in the cache")
 	ErrNoRecipe      = errors.New("no such NAR")
-	ErrNoPack        = errors.New("no such pack")
+	ErrNoPack        = chunk.ErrNoPack
+	ErrNoPin         = errors.New("no such pin in the cache")
 	ErrChunksMissing = errors.New("chunks are missing, upload again")
+	// ErrFenced: another collection has begun since. Begin again.
+	ErrFenced = errors.New("another collection has begun")
+	// ErrTouched: too much has come to life since the collector last looked. Look at
+	// the touches and try again.
+	ErrTouched = errors.New("too much has changed since the last look")
+	// ErrStale: what the change was worked out from has changed. Work it out again.
+	ErrStale = errors.New("the state has changed since it was read")
+	// ErrPinned: a pin names the path.
+	ErrPinned = errors.New("the path is pinned")
 	// ErrUnreachable: whether there is something newer could not be found out.
 	ErrUnreachable = errors.New("the log cannot be read at the moment")
 	// ErrInvalid: the request itself is wrong, and will be wrong next time. The
@@ -52,3 +63,29 @@ func (e *ChunksMissingError) Error() string {
 }
 
 func (e *ChunksMissingError) Is(target error) bool { return target == ErrChunksMissing }
+
+// PinnedError says which pin keeps a path from being withdrawn. It is an ErrPinned.
+type PinnedError struct {
+	Cache     CacheName
+	Pin       string
+	Revision  uint32
+	StorePath nix.StorePath
+}
+
+func (e *PinnedError) Error() string {
+	return fmt.Sprintf("path %s of cache %q: pin %q names it in revision %d: remove the pin first", e.StorePath.Base(), string(e.Cache), e.Pin, e.Revision)
+}
+
+func (e *PinnedError) Is(target error) bool { return target == ErrPinned }
+
+// BadRecipeError is a recipe that cannot be read.
+type BadRecipeError struct {
+	NarHash [32]byte
+	Err     error
+}
+
+func (e *BadRecipeError) Error() string { return fmt.Sprintf("recipe of NAR %x: %v", e.NarHash, e.Err) }
+
+func (e *BadRecipeError) Unwrap() error { return e.Err }
+
+var errNotBuilt = errors.New("not built yet")

@@ -22,6 +22,9 @@ type Publication struct {
 	Recipe chunk.Recipe
 	// Packs are those that the recipe needs and that were not committed yet.
 	Packs []chunk.NewPack
+	// Pin, if set, is a pin that the path becomes a revision of, in the same
+	// operation. Cache, StorePath and By are filled in.
+	Pin *PinChange
 }
 
 // Publish puts a path into a cache, in place of an earlier one of the same hash
