@@ -63,9 +63,14 @@ func (p *past) GetIf(ctx context.Context, key blob.Key, old blob.Tag) ([]byte, b
 }
 
 // hidden reports whether key names a slot that was not there yet.
-func (p *past) hidden(key blob.Key) bool { return key > p.last.Key() && key <= Seq(math.MaxUint64).Key() }
+func (p *past) hidden(key blob.Key) bool {
+	return key > p.last.Key() && key <= Seq(math.MaxUint64).Key()
+}
 
-func (p *past) Create(context.Context, blob.Key, []byte) (blob.Tag, error) { return "", refuse("create") }
+func (p *past) Create(context.Context, blob.Key, []byte) (blob.Tag, error) {
+	return "", refuse("create")
+}
+
 func (p *past) Swap(context.Context, blob.Key, blob.Tag, []byte) (blob.Tag, error) {
 	return "", refuse("swap")
 }
