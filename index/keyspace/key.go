@@ -7,6 +7,7 @@ const (
 	BuriedPrefix       = 'b'
 	ChunkPrefix        = 'c'
 	DestroyedPrefix    = 'd'
+	FormerPrefix       = 'f'
 	GrowthPrefix       = 'g'
 	TouchPrefix        = 'h'
 	PinPrefix          = 'i'
@@ -36,6 +37,8 @@ func Kind(key []byte) string {
 		return "cache"
 	case BuriedPrefix:
 		return "buried"
+	case FormerPrefix:
+		return "former"
 	case GrowthPrefix:
 		return "growth"
 	case TouchPrefix:

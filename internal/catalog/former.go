@@ -1,0 +1,42 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/nix"
+	"github.com/celler/celler/wal"
+)
+
+// formerEntry notes that a path which goes, or comes to name another NAR, named the one
+// in p: the URL that narinfos gave out for it goes on answering while the recipe is there.
+func formerEntry(cache CacheID, p *Path, day uint32) wal.Entry {
+	f := keyspace.Former{NarHash: p.NarHash, Cache: cache, HashPart: p.StorePath.HashPart(), Day: max(day, keyspace.FirstCount)}
+	return set(keyspace.AppendFormerKey(nil, f.NarHash, f.Cache, f.HashPart), keyspace.AppendFormer(nil, &f))
+}
+
+// formerGone returns the entries that forget who had a NAR, for the operation in which
+// its recipe goes, or in which it is not to be fetched any more.
+func formerGone(v wal.View, narHash [32]byte) ([]wal.Entry, error) {
+	var entries []wal.Entry
+	for row, err := range v.Scan(keyspace.AppendFormerPrefix(nil, narHash), nil) {
+		if err != nil {
+			return nil, fmt.Errorf("forget who had NAR %x: %w", narHash, err)
+		}
+		entries = append(entries, remove(row.Key))
+	}
+	return entries, nil
+}
+
+// Former reports whether a path of a cache once named a NAR, so that those who may read
+// the cache may have it. It reads the index only: whoever has asked for the path before
+// has caught up already.
+func (c *Catalog) Former(_ context.Context, cache CacheName, hashPart nix.HashPart, narHash [32]byte) (bool, error) {
+	t, err := c.localTenant(cache)
+	if t == nil || err != nil {
+		return false, err
+	}
+	_, ok, err := local(c, keyspace.AppendFormerKey(nil, narHash, t.cache.ID, hashPart), keyspace.DecodeFormer)
+	return ok, err
+}
