@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/blob/chunkstore"
 )
 
 // directory is a Directory in memory.
@@ -16,12 +17,13 @@ type directory struct {
 	chunks map[chunk.ID]chunk.Location
 	packs  map[chunk.PackID]chunk.Layout
 	ids    map[chunk.PackID][]chunk.ID
+	dead   map[chunk.PackID][]chunk.Range // condemned, in packs that are known or were
 	fail   error // of CommitPacks
 	calls  int   // of CommitPacks
 }
 
 func newDirectory() *directory {
-	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID)}
+	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID), dead: make(map[chunk.PackID][]chunk.Range)}
 }
 
 func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
@@ -39,7 +41,7 @@ func (d *directory) PackLayout(_ context.Context, id chunk.PackID) (chunk.Layout
 	defer d.mu.Unlock()
 	l, ok := d.packs[id]
 	if !ok {
-		return chunk.Layout{}, fmt.Errorf("pack %v is not known", id)
+		return chunk.Layout{}, fmt.Errorf("pack %v: %w", id, chunk.ErrNoPack)
 	}
 	return l, nil
 }
@@ -52,7 +54,7 @@ func (d *directory) CommitPacks(_ context.Context, packs []chunk.NewPack) error 
 		return d.fail
 	}
 	for _, p := range packs {
-		if _, ok := d.packs[p.Layout.ID]; ok {
+		if _, ok := d.packs[p.Layout.ID]; ok || len(d.dead[p.Layout.ID]) > 0 {
 			continue
 		}
 		// As it is stored: through the codec.
@@ -68,6 +70,26 @@ func (d *directory) CommitPacks(_ context.Context, packs []chunk.NewPack) error 
 		}
 	}
 	return nil
+}
+
+// publish commits the packs of a recipe, and says whether all that it names is there.
+func (d *directory) publish(res *chunkstore.Result) (bool, error) {
+	if err := d.CommitPacks(context.Background(), res.Packs); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, run := range res.Recipe.Runs {
+		if _, ok := d.packs[run.Pack]; !ok {
+			return false, nil
+		}
+		for _, r := range d.dead[run.Pack] {
+			if r.First < run.First+run.Count && run.First < r.First+r.Count {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 func (d *directory) UploadEpoch(context.Context) (uint32, error) {
