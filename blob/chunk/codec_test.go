@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"math"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +33,16 @@ func mkLayout() chunk.Layout {
 	}
 }
 
+// mkMoved is mkLayout after a move: chunk 1 is gone from the first frame, the second
+// frame and another one are gone altogether.
+func mkMoved() chunk.Layout {
+	return chunk.Layout{
+		ID: chunk.PackID{Epoch: 2, Rand: 0xaabb}, Object: chunk.PackID{Epoch: 3, Rand: 0xcc}, Bytes: 9_000, Footer: 8_500,
+		Frames: []chunk.Frame{{700, 3000, 0xdeadbeef, 2}, {0, 0, 0, 2}, {3700, 4000, 7, 3}},
+		Sizes:  []uint32{4096, 0, 0, 0, 65536, 5000, 4096},
+	}
+}
+
 const goldenRecipe = "01c0843d0102030000000000000000000000000000000000000000000000000000000000" +
 	"02ac020700000000000000018877665544332211" +
 	"0500002801220200000101" + "1b0c" + "007603" +
@@ -39,8 +50,20 @@ const goldenRecipe = "01c0843d01020300000000000000000000000000000000000000000000
 
 const goldenLayout = "0102bbaa000000000000904e0300a01fefbeadde02000100000000016388270700000003" + "8020a09c010180800488278020"
 
+const goldenMoved = "0202bbaa00000000000003cc00000000000000a846b44203" + "02b817bc05efbeadde" + "0200" + "03a01f0007000000" + "80200003808004" + "88278020"
+
 func TestGolden(t *testing.T) {
-	r, l := mkRecipe(), mkLayout()
+	r, l, m := mkRecipe(), mkLayout(), mkMoved()
+	if got := hex.EncodeToString(chunk.AppendLayout(nil, &m)); got != goldenMoved {
+		t.Errorf("moved layout is\n%s, want\n%s", got, goldenMoved)
+	}
+	gotM, rest, err := chunk.DecodeLayout(append(chunk.AppendLayout(nil, &m), "rest"...))
+	if err != nil || string(rest) != "rest" {
+		t.Fatalf("decode moved layout: %v, rest %q", err, rest)
+	}
+	if d := cmp.Diff(m, gotM); d != "" {
+		t.Error(d)
+	}
 	if got := hex.EncodeToString(chunk.AppendRecipe(nil, &r)); got != goldenRecipe {
 		t.Errorf("recipe is\n%s, want\n%s", got, goldenRecipe)
 	}
@@ -77,6 +100,44 @@ func TestTruncated(t *testing.T) {
 		if _, _, err := chunk.DecodeLayout(whole[:n]); err == nil {
 			t.Errorf("%d of %d bytes of a layout are accepted", n, len(whole))
 		}
+	}
+	m := mkMoved()
+	whole = chunk.AppendLayout(nil, &m)
+	for n := range whole {
+		if _, _, err := chunk.DecodeLayout(whole[:n]); err == nil {
+			t.Errorf("%d of %d bytes of a moved layout are accepted", n, len(whole))
+		}
+	}
+}
+
+func TestMovedLayout(t *testing.T) {
+	l, m := mkLayout(), mkMoved()
+	if l.Moved() || l.Where() != l.ID || l.FooterOffset() != 9100 || l.Stored() != 9001 || l.Holes() != nil {
+		t.Errorf("a layout that was not moved: in %v, footer at %d, %d stored, holes %v", l.Where(), l.FooterOffset(), l.Stored(), l.Holes())
+	}
+	want := []chunk.Range{{First: 1, Count: 3}}
+	if !m.Moved() || m.Where() != m.Object || m.FooterOffset() != 8500 || m.Stored() != 7000 || !cmp.Equal(m.Holes(), want) {
+		t.Errorf("one that was moved: in %v, footer at %d, %d stored, holes %v, want %v", m.Where(), m.FooterOffset(), m.Stored(), m.Holes(), want)
+	}
+	for name, damage := range map[string]func(*chunk.Layout){
+		"moved to itself":                  func(l *chunk.Layout) { l.Object = l.ID },
+		"footer after the end":             func(l *chunk.Layout) { l.Footer = l.Bytes + 1 },
+		"a frame in the footer":            func(l *chunk.Layout) { l.Frames[2].Size += 1000 },
+		"two gone frames side by side":     func(l *chunk.Layout) { l.Frames[0].Size = 0; l.Sizes[0] = 0 },
+		"a chunk in a gone frame":          func(l *chunk.Layout) { l.Sizes[2] = 5 },
+		"a frame with holes only":          func(l *chunk.Layout) { l.Sizes[0] = 0 },
+		"nothing left":                     func(l *chunk.Layout) { l.Frames, l.Sizes = []chunk.Frame{{Chunks: 1}}, []uint32{0} },
+		"a frame without chunks":           func(l *chunk.Layout) { l.Frames[0].Chunks = 0 },
+		"more chunks than a pack may have": func(l *chunk.Layout) { l.Frames[0].Chunks = chunk.MaxPackChunks },
+	} {
+		m := mkMoved()
+		damage(&m)
+		if got, _, err := chunk.DecodeLayout(chunk.AppendLayout(nil, &m)); err == nil {
+			t.Errorf("%s: decoded as %+v", name, got)
+		}
+	}
+	if _, _, err := chunk.DecodeLayout([]byte{3, 0}); err == nil || !strings.Contains(err.Error(), "version is 3, want 1 or 2") {
+		t.Errorf("version 3: %v", err)
 	}
 }
 
@@ -139,12 +200,14 @@ func FuzzDecodeRecipe(f *testing.F) {
 }
 
 func FuzzDecodeLayout(f *testing.F) {
-	l := mkLayout()
+	l, m := mkLayout(), mkMoved()
 	f.Add(chunk.AppendLayout(nil, &l))
+	f.Add(chunk.AppendLayout(nil, &m))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		before := allocated()
 		l, rest, err := chunk.DecodeLayout(src)
-		wantBounded(t, before, len(src))
+		// Holes take no bytes each, so the sizes are bounded by what a pack may have.
+		wantBounded(t, before, len(src)+4*chunk.MaxPackChunks/100)
 		if err != nil {
 			return
 		}

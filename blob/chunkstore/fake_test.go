@@ -18,8 +18,8 @@ type directory struct {
 	packs  map[chunk.PackID]chunk.Layout
 	ids    map[chunk.PackID][]chunk.ID
 	dead   map[chunk.PackID][]chunk.Range // condemned, in packs that are known or were
-	fail   error // of CommitPacks
-	calls  int   // of CommitPacks
+	fail   error                          // of CommitPacks
+	calls  int                            // of CommitPacks
 }
 
 func newDirectory() *directory {
