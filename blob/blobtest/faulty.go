@@ -40,10 +40,12 @@ const (
 	// StaleList makes a List leave out everything written since the previous
 	// List through the same Faulty that was not stale (or since the beginning).
 	StaleList
+	// Denied refuses the call: a lock, or missing rights.
+	Denied
 )
 
 var faultNames = [...]string{ //nolint:gochecknoglobals // a constant table
-	"none", "lost request", "lost response", "delayed apply", "short body", "slow", "throttled", "unavailable", "stale list",
+	"none", "lost request", "lost response", "delayed apply", "short body", "slow", "throttled", "unavailable", "stale list", "denied",
 }
 
 func (f Fault) String() string { return faultNames[f] }
@@ -169,8 +171,12 @@ func (f *Faulty) next(op string, key blob.Key) Fault {
 
 func (f *Faulty) fail(op string, key blob.Key, fault Fault) error {
 	kind := blob.KindUnreachable
-	if fault == Throttled || fault == Unavailable {
+	switch fault {
+	case Throttled, Unavailable:
 		kind = blob.KindThrottled
+	case Denied:
+		kind = blob.KindDenied
+	default:
 	}
 	return &blob.Error{Op: op, Bucket: "faulty", Key: key, Kind: kind, Err: fmt.Errorf("%w: %v", ErrInjected, fault)}
 }
@@ -190,7 +196,7 @@ func (f *Faulty) sleep(ctx context.Context) error {
 func (f *Faulty) before(ctx context.Context, op string, key blob.Key) (Fault, error) {
 	fault := f.next(op, key)
 	switch fault {
-	case LostRequest, Throttled, Unavailable:
+	case LostRequest, Throttled, Unavailable, Denied:
 		return fault, f.fail(op, key, fault)
 	case Slow:
 		if err := f.sleep(ctx); err != nil {

@@ -3,8 +3,11 @@ package chunkstore_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/chunkstore"
@@ -108,3 +111,24 @@ func (d *directory) packIDs() []chunk.PackID {
 	slices.SortFunc(ids, chunk.PackID.Compare)
 	return ids
 }
+
+// known returns a copy of where the chunks are.
+func (d *directory) known() map[chunk.ID]chunk.Location {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.chunks)
+}
+
+// believe adds rows, as an index has them that lags behind.
+func (d *directory) believe(chunks map[chunk.ID]chunk.Location) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.Copy(d.chunks, chunks)
+}
+
+// clock stands still unless told otherwise.
+type clock struct{ seconds atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Unix(1_000_000+c.seconds.Load(), 0) }
+
+func (c *clock) advance(seconds int64) { c.seconds.Add(seconds) }

@@ -127,29 +127,18 @@ func (r *reader) advance() error {
 }
 
 // replan makes the plan again from what the directory says now, because an object
-// was not there: its packs may have moved. It reports whether reading on makes sense:
-// the plan names other objects and nothing else has changed. Without any progress in
-// between there is only one try.
+// was not there: its packs may have moved. It reports whether to read on: not if that
+// was tried at this place before, nor if what is served would be anything else.
 func (r *reader) replan() bool {
 	if r.moved == r.pos+1 {
 		return false
 	}
 	r.moved = r.pos + 1
-	old := r.plan
-	was := make(map[chunk.PackID]chunk.PackID)
-	for v := range old.views() {
-		was[v.ID] = v.Where()
+	for v := range r.plan.views() {
 		r.s.layouts.remove(v.ID)
 	}
 	p, err := r.planner(r.ctx, r.s.layout, r.recipe)
-	if err != nil || p.size != old.size {
-		return false
-	}
-	changed := false
-	for v := range p.views() {
-		changed = changed || was[v.ID] != v.Where()
-	}
-	if !changed {
+	if err != nil || p.size != r.plan.size {
 		return false
 	}
 	r.s.m.moves.Inc()
