@@ -22,8 +22,9 @@ type Cache struct {
 	UpstreamKeyNames []string       // nil in a list
 	Retention        *time.Duration // nil = the server's default; 0 = keep for ever
 	Created          time.Time      // zero if the server did not say
-	Permissions      []string       // the caller's, in a list only
+	Permissions      []string       // the caller's; nil if the server did not say
 	IsCeller         bool           // the server is celler, not one that only shares the protocol
+	Version          int            // of what celler can do beyond that protocol; 0 = unknown
 }
 
 // NewCache is what a cache is created with. Its zero value is a private cache with the
@@ -69,6 +70,9 @@ func (c *Client) Cache(ctx context.Context, name string) (Cache, error) {
 		StoreDir:    deref(answer.StoreDir),
 		Priority:    deref(answer.Priority),
 		IsCeller:    answer.Celler != nil,
+	}
+	if c := answer.Celler; c != nil {
+		cache.Version, cache.Permissions = c.Version, c.Permissions
 	}
 	cache.UpstreamKeyNames = deref(answer.UpstreamCacheKeyNames)
 	if p := answer.RetentionPeriod; p != nil && !p.Global {

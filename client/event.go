@@ -20,6 +20,8 @@ type Events struct {
 	Retry func(worker int, path nix.StorePath, attempt int, wait time.Duration, err error)
 	// Done: a path has its outcome. Worker is -1 if none ever took it up.
 	Done func(worker int, o Outcome)
+	// Pinned: a pin was set, by an upload or after all of them.
+	Pinned func(p Pin)
 	// Note: something that the person at the keyboard should know.
 	Note func(text string)
 }
@@ -51,6 +53,12 @@ func (e *Events) retry(worker int, path nix.StorePath, attempt int, wait time.Du
 func (e *Events) done(worker int, o Outcome) {
 	if e.Done != nil {
 		e.Done(worker, o)
+	}
+}
+
+func (e *Events) pinned(p Pin) {
+	if e.Pinned != nil {
+		e.Pinned(p)
 	}
 }
 
@@ -93,6 +101,7 @@ type Outcome struct {
 	Took         time.Duration // of the upload, waits included
 	Key          string        // of the upstream cache, for Upstream
 	Err          error         // for Failed and Skipped
+	Pin          *Pin          // as the upload set it
 }
 
 // Result sums up a push.
@@ -100,9 +109,13 @@ type Result struct {
 	Pushed, Present, Upstream, Failed, Skipped int
 	Bytes                                      int64 // NAR bytes of the pushed paths
 	Took                                       time.Duration
+	Pinned, Unpinned                           int // pins that were set, and that could not be
 }
 
 func (r *Result) count(o Outcome) {
+	if o.Pin != nil {
+		r.Pinned++
+	}
 	switch o.Kind {
 	case Pushed, Deduplicated:
 		r.Pushed++
@@ -120,4 +133,4 @@ func (r *Result) count(o Outcome) {
 }
 
 // Incomplete reports whether something that should have been pushed was not.
-func (r *Result) Incomplete() bool { return r.Failed+r.Skipped > 0 }
+func (r *Result) Incomplete() bool { return r.Failed+r.Skipped+r.Unpinned > 0 }

@@ -12,5 +12,6 @@ type StorePath = nix.StorePath
 const (
 	NoSuchCache        = wire.ErrorNoSuchCache
 	NoSuchObject       = wire.ErrorNoSuchObject
+	NoSuchPin          = wire.ErrorNoSuchPin
 	CacheAlreadyExists = wire.ErrorCacheAlreadyExists
 )

@@ -131,6 +131,12 @@ func (c *Client) MintToken(ctx context.Context, subject string, validFor time.Du
 	return Token(answer), nil
 }
 
+// ParseStorePath reports whether text spells a store path, of whatever store.
+func ParseStorePath(text string) (string, bool) {
+	p, err := nix.ParseStorePath(text)
+	return p.String(), err == nil
+}
+
 // ParseHashPart finds the hash part in what a person types: a whole store path, its
 // base name, or the hash part itself.
 func ParseHashPart(text string) (nix.HashPart, error) {

@@ -36,6 +36,12 @@ type PushOptions struct {
 	IgnoreUpstream bool     // push paths signed by upstream keys as well
 	Jobs           int      // uploads at once; 0 = as many as the server takes well
 	DryRun         bool     // plan, and upload nothing
+
+	// Pins are set to the paths of the same places in Paths: there are none, or as many
+	// as paths. Each is set in the very commit that brings its path, which is the last of
+	// its closure; or, if the cache has the path already, when all uploads have succeeded.
+	Pins      []string
+	PinPolicy *PinPolicy // of all of them; nil = as before
 }
 
 // Push uploads store paths and all they refer to, as far as the cache lacks them. The
@@ -45,6 +51,12 @@ func (c *Client) Push(ctx context.Context, store Store, o PushOptions, ev Events
 	began := c.now()
 	p := &push{c: c, store: store, o: o, ev: &ev, limiter: newLimiter(o.Jobs)}
 	err := p.run(ctx)
+	if errors.Is(err, errVanished) {
+		// What the server called present went before it could be pinned. Pushed again,
+		// it comes with its pin.
+		p.result = Result{}
+		err = p.run(ctx)
+	}
 	p.result.Took = c.now().Sub(began)
 	return p.result, err
 }
@@ -69,16 +81,22 @@ type path struct {
 	deriver    string // base name, or ""
 	sigs       []string
 	ca         string
+	pin        string // to be set by the upload, or ""
 }
 
 func (p *push) run(ctx context.Context) error {
-	roots, err := p.roots()
+	roots, pins, err := p.roots()
 	if err != nil {
 		return err
 	}
 	cache, err := p.cache(ctx)
 	if err != nil {
 		return err
+	}
+	if len(pins) > 0 {
+		if err := p.mayPin(&cache); err != nil {
+			return err
+		}
 	}
 	closure, err := p.closure(ctx, roots)
 	if err != nil {
@@ -91,11 +109,12 @@ func (p *push) run(ctx context.Context) error {
 			}
 		}
 	}
-	wanted := p.dropUpstream(closure, cache.UpstreamKeyNames)
+	wanted := p.dropUpstream(closure, cache.UpstreamKeyNames, pins)
 	wanted, err = p.dropPresent(ctx, wanted)
 	if err != nil {
 		return err
 	}
+	later := pins.load(wanted)
 	plan := Plan{Paths: len(closure), Push: len(wanted), Workers: p.limiter.workers()}
 	for _, path := range wanted {
 		plan.Bytes += path.narSize
@@ -107,7 +126,11 @@ func (p *push) run(ctx context.Context) error {
 		}
 		return nil
 	}
-	return p.upload(ctx, wanted)
+	if err := p.upload(ctx, wanted); err != nil {
+		p.result.Unpinned = len(p.o.Pins) - p.result.Pinned
+		return err
+	}
+	return p.pin(ctx, later)
 }
 
 // StoreDirError reports a path of another store directory than the cache's: Nix would
@@ -122,18 +145,25 @@ func (e *StoreDirError) Error() string {
 	return fmt.Sprintf("store path %s: cache %q holds paths of %s", e.Path, e.Cache, e.Dir)
 }
 
-func (p *push) roots() ([]nix.StorePath, error) {
+func (p *push) roots() ([]nix.StorePath, pinsOf, error) {
+	if n := len(p.o.Pins); n > 0 && n != len(p.o.Paths) {
+		return nil, nil, fmt.Errorf("%d pins for %d paths: expected one for each, or none", n, len(p.o.Paths))
+	}
 	var roots []nix.StorePath
-	for _, name := range p.o.Paths {
+	pins := pinsOf{}
+	for i, name := range p.o.Paths {
 		root, err := p.store.Resolve(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !slices.Contains(roots, root) {
 			roots = append(roots, root)
 		}
+		if len(p.o.Pins) > 0 {
+			pins[root] = append(pins[root], p.o.Pins[i])
+		}
 	}
-	return roots, nil
+	return roots, pins, nil
 }
 
 // cache reads the cache's configuration. A token that may push but not pull is not
@@ -176,11 +206,15 @@ func (p *push) closure(ctx context.Context, roots []nix.StorePath) ([]path, erro
 
 // dropUpstream leaves out what an upstream cache has: whatever carries a signature by
 // one of its keys. The name is what counts, as for Attic; Nix checks the signature.
-func (p *push) dropUpstream(paths []path, keys []string) []path {
+// A path that is to be pinned stays, or the pin would wait for it for ever.
+func (p *push) dropUpstream(paths []path, keys []string, pins pinsOf) []path {
 	if p.o.IgnoreUpstream || len(keys) == 0 {
 		return paths
 	}
 	return slices.DeleteFunc(paths, func(path path) bool {
+		if pins[path.storePath] != nil {
+			return false
+		}
 		for _, sig := range path.sigs {
 			if name, _, ok := strings.Cut(sig, ":"); ok && slices.Contains(keys, name) {
 				p.outcome(-1, Outcome{Path: path.storePath, Kind: Upstream, NarSize: path.narSize, Key: name})
@@ -216,6 +250,9 @@ func (p *push) dropPresent(ctx context.Context, paths []path) ([]path, error) {
 func (p *push) outcome(worker int, o Outcome) {
 	p.result.count(o)
 	p.ev.done(worker, o)
+	if o.Pin != nil {
+		p.ev.pinned(*o.Pin)
+	}
 }
 
 // finished is an upload that has ended, one way or the other.

@@ -38,14 +38,17 @@ func (p *push) uploadOne(ctx context.Context, worker int, path *path) Outcome {
 	}
 	err := p.c.retrying(ctx, &p.budget, retried, func(ctx context.Context, n int) error {
 		o.Attempts = n
-		if n > 1 && path.narSize >= askFirst && p.arrived(ctx, path) {
+		if n > 1 && path.narSize >= askFirst && p.arrived(ctx, path) && (path.pin == "" || p.pinArrived(ctx, path, &o)) {
 			return nil
 		}
 		answer, err := p.put(ctx, worker, path)
 		if err != nil {
 			return err
 		}
-		o.FileSize = deref(answer.FileSize)
+		o.FileSize, o.Pin = deref(answer.FileSize), answer.Pin
+		if path.pin != "" && o.Pin == nil && !p.pinArrived(ctx, path, &o) {
+			return final(&CannotPinError{Endpoint: p.c.Endpoint(), Cache: p.o.Cache})
+		}
 		if answer.FracDeduplicated != nil {
 			o.Deduplicated = *answer.FracDeduplicated
 		}
@@ -161,6 +164,9 @@ func (p *push) uploadInfo(path *path) wire.UploadInfo {
 	}
 	if path.ca != "" {
 		u.CA = &path.ca
+	}
+	if path.pin != "" {
+		u.Pin = &wire.PinRequest{Name: path.pin, Policy: p.o.PinPolicy}
 	}
 	return u
 }

@@ -113,24 +113,6 @@ func (s *server) getPath(x *exchange) error {
 	return nil
 }
 
-// deletePath answers DELETE /_api/v1/caches/{cache}/paths/{hashpart}.
-func (s *server) deletePath(x *exchange) error {
-	cache, _, err := x.authorise(x.r.PathValue("cache"), auth.Permission{Delete: true})
-	if err != nil {
-		return err
-	}
-	hashPart, err := nix.ParseHashPart(x.r.PathValue("hashpart"))
-	if err != nil {
-		return errNoSuchObject.because(err)
-	}
-	seq, err := s.cat.Withdraw(x.r.Context(), cache.Name, hashPart)
-	if err != nil {
-		return err
-	}
-	x.setSeq(seq)
-	return x.sendEmpty()
-}
-
 func pathToWire(p *catalog.Path) wire.PathInfo {
 	info := narInfoOf(p, p.StorePath.HashPart())
 	out := wire.PathInfo{

@@ -13,7 +13,7 @@ import (
 
 // getCacheConfig answers GET /_api/v1/cache-config/{cache} and GET /{cache}/attic-cache-info.
 func (s *server) getCacheConfig(x *exchange) error {
-	cache, _, err := x.authorise(x.r.PathValue("cache"), auth.Permission{Pull: true})
+	cache, perm, err := x.authorise(x.r.PathValue("cache"), auth.Permission{Pull: true})
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (s *server) getCacheConfig(x *exchange) error {
 		Priority:              &cache.Priority,
 		UpstreamCacheKeyNames: &upstream,
 		RetentionPeriod:       retentionToWire(cache.Retention),
-		Celler:                &wire.Capabilities{Version: wire.CapabilitiesVersion},
+		Celler:                &wire.Capabilities{Version: wire.CapabilitiesVersion, Permissions: perm.Names()},
 	})
 	return nil
 }

@@ -61,12 +61,14 @@ var (
 	errAccess       = &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "Access error: User does not have permission to complete this action."}
 	errNoSuchCache  = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchCache, message: "The requested cache does not exist."}
 	errNoSuchObject = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The requested object does not exist."}
+	errNoSuchPin    = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchPin, message: "The cache has no such pin."}
 	errCacheExists  = &refusal{status: http.StatusBadRequest, name: wire.ErrorCacheAlreadyExists, message: "The cache already exists."}
 	errIncomplete   = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorIncompleteNar, message: "The requested NAR has missing chunks and needs to be repaired.", retryAfter: retryLater}
 	errInternal     = &refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal}
 	errStalled      = &refusal{status: http.StatusRequestTimeout, name: wire.ErrorTimeout, message: "The request body stopped arriving."}
 	errClientGone   = &refusal{status: statusClientGone, message: "the client went away", empty: true}
 	errFull         = &refusal{status: http.StatusInsufficientStorage, name: wire.ErrorUnavailable, message: "The server's storage is full.", retryAfter: retryLater}
+	errNoCollector  = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server does not collect garbage and can only withdraw single paths."}
 	errNoSigningKey = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
 )
 
@@ -80,9 +82,28 @@ func shortBody(got, want int64) *refusal {
 	return requestError("Bad NAR Hash or Size: the body ended after %d of %d bytes; something between client and server may have cut it off", got, want)
 }
 
+// pastRefusal refuses a change of the past.
+func pastRefusal(past string) *refusal {
+	return &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "This server shows " + past + " and takes no writes."}
+}
+
+// pastIncomplete reports a NAR of the past whose bytes are not where they were.
+func pastIncomplete(past string) *refusal {
+	return &refusal{status: http.StatusGone, name: wire.ErrorIncompleteNar, message: "This server shows " + past + ". Bytes of the requested NAR have been removed from the bucket since then, or stored anew elsewhere."}
+}
+
 // wrongHash reports a complete body that is not what was announced.
 func wrongHash(got, want nix.Hash, size int64) *refusal {
 	return requestError("Bad NAR Hash or Size: expected %s, received %s over all %d bytes", want, got, size)
+}
+
+// pinnedPath reports that a path cannot go.
+func pinnedPath(e *PinnedError) *refusal {
+	message := fmt.Sprintf("Path %s is kept by pin %q.", e.StorePath, e.Pin)
+	if e.Root != e.StorePath {
+		message = fmt.Sprintf("Path %s is kept by pin %q, whose path %s needs it.", e.StorePath, e.Pin, e.Root)
+	}
+	return &refusal{status: http.StatusConflict, name: wire.ErrorPinned, message: message}
 }
 
 // malformed reports a body that is no NAR.
@@ -115,6 +136,13 @@ func translate(err error) *refusal {
 	if e, ok := errors.AsType[*refusal](err); ok {
 		return e
 	}
+	if pinned, ok := errors.AsType[*PinnedError](err); ok {
+		return pinnedPath(pinned)
+	}
+	if pinned, ok := errors.AsType[*catalog.PinnedError](err); ok {
+		path := pinned.StorePath.String()
+		return pinnedPath(&PinnedError{StorePath: path, Pin: pinned.Pin, Root: path})
+	}
 	for _, row := range translations() {
 		if errors.Is(err, row.is) {
 			return row.answer(err)
@@ -142,6 +170,7 @@ func translations() []translation {
 		{catalog.ErrNoCache, says(errNoSuchCache)},
 		{catalog.ErrCacheExists, says(errCacheExists)},
 		{catalog.ErrNoPath, says(errNoSuchObject)},
+		{catalog.ErrNoPin, says(errNoSuchPin)},
 		{catalog.ErrNoRecipe, says(errIncomplete)},
 		{catalog.ErrNoPack, says(errIncomplete)},
 		{catalog.ErrChunksMissing, retry("chunks of this NAR were removed during the upload, push it again")},
@@ -164,6 +193,9 @@ func (x *exchange) fail(err error) {
 		err = errClientGone.because(err)
 	}
 	e := translate(err)
+	if x.s.opts.Past != "" && e.name == wire.ErrorIncompleteNar {
+		e = pastIncomplete(x.s.opts.Past).because(err)
+	}
 	if x.err == nil {
 		x.err = err
 	}

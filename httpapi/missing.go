@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/celler/celler/httpapi/wire"
@@ -68,8 +70,24 @@ func (s *server) missingPaths(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if present := without(hashParts, missing); len(present) > 0 {
+		if err := s.opts.Uses.Present(x.r.Context(), cache.Name, present); err != nil {
+			return err
+		}
+	}
 	x.note(slog.String("cache", name))
 	return x.sendMissing(missing)
+}
+
+// without returns those of all that are not in missing, which is sorted.
+func without(all, missing []nix.HashPart) []nix.HashPart {
+	present := make([]nix.HashPart, 0, max(0, len(all)-len(missing)))
+	for _, hashPart := range all {
+		if _, found := slices.BinarySearchFunc(missing, hashPart, func(a, b nix.HashPart) int { return bytes.Compare(a[:], b[:]) }); !found {
+			present = append(present, hashPart)
+		}
+	}
+	return present
 }
 
 // sendMissing writes the response as it goes: a million hash parts are 35 MB of JSON.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
@@ -38,21 +40,7 @@ func (s *server) nar(x *exchange) error {
 	if err != nil {
 		return errNoSuchObject.because(err)
 	}
-	path, err := s.cat.Path(x.r.Context(), cache.Name, hashPart)
-	if err != nil {
-		return err
-	}
-	if narHash != nil && *narHash != path.NarHash {
-		// The path was pushed again with other content. Which of the two is the newer
-		// one, what we have or what another node's narinfo named, only the log can say.
-		if path, err = s.newestPath(x.r.Context(), cache.Name, hashPart); err != nil {
-			return err
-		}
-		if *narHash != path.NarHash {
-			return errNoSuchObject
-		}
-	}
-	recipe, err := s.cat.Recipe(x.r.Context(), path.NarHash)
+	recipe, current, err := s.recipeOf(x.r.Context(), cache.Name, hashPart, narHash)
 	if err != nil {
 		return err
 	}
@@ -65,7 +53,10 @@ func (s *server) nar(x *exchange) error {
 	}
 	defer content.Close()
 
-	x.note(slog.String("nar_hash", nix.SHA256Hash(path.NarHash).String()))
+	if current && x.r.Method != http.MethodHead {
+		s.opts.Uses.Downloaded(cache.Name, hashPart)
+	}
+	x.note(slog.String("nar_hash", nix.SHA256Hash(recipe.NarHash).String()))
 	h := x.Header()
 	h.Set("Content-Type", typeNar)
 	h.Set("ETag", chunkstore.ETag(&recipe))
@@ -75,6 +66,40 @@ func (s *server) nar(x *exchange) error {
 		x.cacheable(&cache, ageMeta) // the alias names a path, whose content may change
 	}
 	return x.sendContent(content)
+}
+
+// recipeOf finds the NAR that a URL of a cache means: the one that the path names, or,
+// if the URL names one itself, one that the path named before. Clients remember URLs for
+// a month, so those of a path that was withdrawn, or pushed again with other content,
+// answer while the NAR is there; but only if this very cache gave them out, or who may
+// read one cache could read the NARs of every other. current is whether the path still
+// names it.
+func (s *server) recipeOf(ctx context.Context, cache catalog.CacheName, hashPart nix.HashPart, narHash *[32]byte) (recipe chunk.Recipe, current bool, err error) {
+	path, err := s.cat.Path(ctx, cache, hashPart)
+	if err == nil && narHash != nil && *narHash != path.NarHash {
+		// Which of the two is the newer one, what we have or what another node's narinfo
+		// named, only the log can say.
+		path, err = s.newestPath(ctx, cache, hashPart)
+	}
+	switch {
+	case err == nil && (narHash == nil || *narHash == path.NarHash):
+		recipe, err = s.cat.Recipe(ctx, path.NarHash)
+		return recipe, true, err
+	case err != nil && (narHash == nil || !errors.Is(err, catalog.ErrNoPath)):
+		return chunk.Recipe{}, false, err
+	}
+	former, err := s.cat.Former(ctx, cache, hashPart, *narHash)
+	if err == nil && !former {
+		err = errNoSuchObject
+	}
+	if err != nil {
+		return chunk.Recipe{}, false, err
+	}
+	recipe, err = s.cat.Recipe(ctx, *narHash)
+	if errors.Is(err, catalog.ErrNoRecipe) {
+		err = errNoSuchObject.because(err) // its time is over
+	}
+	return recipe, false, err
 }
 
 // newestPath is Path that does not take what is in the index for an answer.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/rand"
 	"io"
 	"log/slog"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/nix"
 )
 
 // Options of the handler. The zero value works.
@@ -21,8 +25,24 @@ type Options struct {
 	// Health says how far the node is behind. nil: always ready, at the catalog's position.
 	Health func(now time.Time) Health
 
+	// Past, if not "", says which state of the past this handler shows: requests that
+	// would change something are refused, and bytes may be missing for good.
+	Past string
+
+	// Peers is the node's end of the conversation between servers of one bucket.
+	// nil: there is none.
+	Peers Peers
+
 	Now  func() time.Time // nil: time.Now
 	Rand io.Reader        // key pairs and token ids; nil: crypto/rand
+
+	// Uses is told what is used, so that it is not collected. nil: nobody is.
+	Uses Uses
+	// Deleter removes paths. nil: one that can withdraw them and no more.
+	Deleter Deleter
+	// TrustHashes believes an uploader who names a NAR that the store has: its bytes are
+	// not asked for, and whoever knows the hash of a NAR of any cache obtains it.
+	TrustHashes bool
 
 	// AllowedHosts, if not empty, are the only Host headers answered, compared
 	// exactly, port included.
@@ -39,6 +59,22 @@ type Options struct {
 	WaitTimeout        time.Duration // how long Celler-Min-Seq waits; default 5 s
 	PublishTimeout     time.Duration // for the commit after an upload; default 1 minute
 }
+
+// Uses is told what is used. A path that is used does not grow old.
+type Uses interface {
+	// Downloaded says that the NAR of a path is about to be sent. It must not block.
+	Downloaded(cache catalog.CacheName, hashPart nix.HashPart)
+	// Present says that somebody is about to be told that these paths need not be
+	// pushed. If one of them might be collected soon its use has to be durable when
+	// Present returns nil.
+	Present(ctx context.Context, cache catalog.CacheName, hashParts []nix.HashPart) error
+}
+
+// noUses is nobody who wants to know.
+type noUses struct{}
+
+func (noUses) Downloaded(catalog.CacheName, nix.HashPart)                       {}
+func (noUses) Present(context.Context, catalog.CacheName, []nix.HashPart) error { return nil }
 
 // Health is a node's own judgement.
 type Health struct {
@@ -70,6 +106,9 @@ func (o Options) withDefaults() Options {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			set.WritePrometheus(w)
 		})
+	}
+	if o.Uses == nil {
+		o.Uses = noUses{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

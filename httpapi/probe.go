@@ -37,6 +37,9 @@ func (s *server) healthz(x *exchange) error {
 func (s *server) readyz(x *exchange) error {
 	h := s.opts.Health(s.opts.Now())
 	ready := wire.Readiness{Ready: !h.Stale && h.Err == nil, Seq: h.Seq, StalenessSeconds: h.Staleness.Seconds()}
+	if s.opts.Past != "" {
+		ready.Past = "shows " + s.opts.Past + ", read-only"
+	}
 	switch {
 	case h.Err != nil:
 		ready.Reason = h.Err.Error()

@@ -26,6 +26,8 @@ type server struct {
 
 	// missingSlots bounds how many long get-missing-paths are held in memory at once.
 	missingSlots chan struct{}
+	// countingSlots bounds how many counts of what pins hold run at once.
+	countingSlots chan struct{}
 }
 
 // New returns the handler of the whole HTTP interface.
@@ -33,6 +35,9 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 	o = o.withDefaults()
 	if o.Health == nil {
 		o.Health = func(time.Time) Health { return Health{Seq: uint64(cat.Seq())} }
+	}
+	if o.Deleter == nil {
+		o.Deleter = withdrawer{cat}
 	}
 	s := &server{
 		cat:          cat,
@@ -42,6 +47,8 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		metrics:      newServerMetrics(o.Metrics),
 		mux:          http.NewServeMux(),
 		missingSlots: make(chan struct{}, maxLongMissing),
+
+		countingSlots: make(chan struct{}, maxCounting),
 	}
 	s.routes()
 	if o.TracerProvider == nil {
@@ -54,6 +61,9 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 
 // handler answers one request or says why not.
 type handler func(*server, *exchange) error
+
+// missingPathsPattern is the one question that is asked with POST.
+const missingPathsPattern = "/_api/v1/get-missing-paths"
 
 // methods are the handlers of one path. GET answers HEAD too.
 type methods map[string]handler
@@ -77,7 +87,7 @@ func (s *server) routes() {
 	s.route("/{cache}/{file}", methods{http.MethodGet: (*server).narInfo})
 	s.route("/{cache}/nar/{file}", methods{http.MethodGet: (*server).nar})
 
-	s.route("/_api/v1/get-missing-paths", methods{http.MethodPost: (*server).missingPaths})
+	s.route(missingPathsPattern, methods{http.MethodPost: (*server).missingPaths})
 	s.route("/_api/v1/upload-path", methods{http.MethodPut: (*server).uploadPath})
 	s.route("/_api/v1/cache-config/{cache}", methods{
 		http.MethodGet:    (*server).getCacheConfig,
@@ -92,6 +102,16 @@ func (s *server) routes() {
 		http.MethodGet:    (*server).getPath,
 		http.MethodDelete: (*server).deletePath,
 	})
+	s.route("/_api/v1/caches/{cache}/pins", methods{http.MethodGet: (*server).listPins})
+	s.route("/_api/v1/caches/{cache}/pins/{name...}", methods{
+		http.MethodGet:    (*server).pinHistory,
+		http.MethodPut:    (*server).setPin,
+		http.MethodDelete: (*server).removePin,
+	})
+	s.route("/_api/v1/caches/{cache}/stats", methods{http.MethodGet: (*server).cacheStats})
+	s.route("/_api/v1/stats", methods{http.MethodGet: (*server).stats})
+	s.route("/_api/v1/caches/{cache}/delete-paths", methods{http.MethodPost: (*server).deletePaths})
+	s.peerRoutes()
 	s.route("/_api/v1/tokens", methods{http.MethodPost: (*server).mintToken})
 }
 
@@ -117,6 +137,10 @@ func (s *server) route(pattern string, ms methods) {
 		if !ok {
 			w.Header().Set("Allow", allowed)
 			x.fail(errMethod)
+			return
+		}
+		if s.opts.Past != "" && method != http.MethodGet && pattern != missingPathsPattern {
+			x.fail(pastRefusal(s.opts.Past))
 			return
 		}
 		if err := h(s, x); err != nil {

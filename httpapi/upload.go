@@ -32,7 +32,7 @@ func (s *server) uploadPath(x *exchange) error {
 		return err
 	}
 	x.note(slog.String("cache", info.Cache), slog.String("store_path", up.path.String()), slog.Int64("nar_bytes", info.NarSize))
-	cache, _, err := x.authorise(info.Cache, auth.Permission{Push: true})
+	cache, _, err := x.authorise(info.Cache, auth.Permission{Push: true, Pin: info.Pin != nil})
 	if err != nil {
 		return err
 	}
@@ -57,6 +57,10 @@ func (s *server) uploadPath(x *exchange) error {
 	if err := path.Valid(); err != nil {
 		return requestError("%v", err)
 	}
+	pin, err := pinOf(&info)
+	if err != nil {
+		return err
+	}
 	stored, deduplicated, err := x.receive(up)
 	if err != nil {
 		return err
@@ -70,7 +74,11 @@ func (s *server) uploadPath(x *exchange) error {
 		Path:   path,
 		Recipe: stored.Recipe,
 		Packs:  stored.Packs,
+		Pin:    pin,
 	})
+	if errors.Is(err, catalog.ErrChunksMissing) {
+		s.chunks.Refused(&stored.Recipe) // so that the next push of it brings what is gone
+	}
 	if err != nil {
 		return err
 	}
@@ -87,8 +95,35 @@ func (s *server) uploadPath(x *exchange) error {
 		result.FileSize, result.FracDeduplicated = &size, &frac
 	}
 	x.setSeq(seq)
+	if pin != nil {
+		// What cannot be told now is no failure of the upload: the client asks again.
+		if now, err := s.pinNow(x, &cache, pin.Name); err == nil {
+			result.Pin = &now
+		}
+	}
+	if unread := deduplicated && s.opts.TrustHashes; unread && x.bodyPending() {
+		x.answerFirst()
+		x.sendJSON(result)
+		x.drain()
+		return nil
+	}
 	x.sendJSON(result)
 	return nil
+}
+
+// pinOf is the pin that an upload sets, if it does.
+func pinOf(info *wire.UploadInfo) (*catalog.PinChange, error) {
+	if info.Pin == nil {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err := wire.CheckPinName(info.Pin.Name); err != nil {
+		return nil, requestError("%v", err)
+	}
+	policy, err := policyOf(info.Pin.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return &catalog.PinChange{Name: info.Pin.Name, Policy: policy}, nil
 }
 
 func (x *exchange) setSeq(seq catalog.Seq) {
@@ -103,6 +138,9 @@ func (x *exchange) receive(up *upload) (chunkstore.Result, bool, error) {
 	known, err := x.knownRecipe(ctx, up)
 	if err != nil {
 		return chunkstore.Result{}, false, err
+	}
+	if known != nil && x.s.opts.TrustHashes {
+		return chunkstore.Result{Recipe: *known, PlainBytes: up.size}, true, nil
 	}
 	body := newNarBody(x.body, up.size, up.narHash)
 	defer body.close()

@@ -83,6 +83,7 @@ type TokenResponse struct {
 type Readiness struct {
 	Ready            bool    `json:"ready"`
 	Reason           string  `json:"reason,omitempty"`
+	Past             string  `json:"past,omitempty"` // set by a server that shows the past
 	Seq              uint64  `json:"seq"`
 	StalenessSeconds float64 `json:"staleness_seconds"`
 }

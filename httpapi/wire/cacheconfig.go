@@ -25,11 +25,13 @@ type CacheConfig struct {
 // Capabilities announces what this server can do beyond the Attic API. Others do
 // not send it and ignore it.
 type Capabilities struct {
-	Version int `json:"version"` // CapabilitiesVersion
+	Version     int      `json:"version"`               // CapabilitiesVersion
+	Permissions []string `json:"permissions,omitempty"` // the caller's on this cache, from version 2 on
 }
 
-// CapabilitiesVersion 1: Celler-Seq, the caches, paths and tokens calls.
-const CapabilitiesVersion = 1
+// CapabilitiesVersion 1: Celler-Seq, the caches, paths and tokens calls. 2: pins, also
+// in uploads; statistics; delete-paths.
+const CapabilitiesVersion = 2
 
 // DecodeCacheConfig reads the body of PATCH. The endpoints and the public key are
 // not the caller's to set and are not looked at.

@@ -23,6 +23,8 @@ const (
 	ErrorRequest            = "RequestError"
 	ErrorInternal           = "InternalServerError"
 
+	ErrorNoSuchPin    = "NoSuchPin"
+	ErrorPinned       = "Pinned"
 	ErrorTooLarge     = "TooLarge"
 	ErrorUnavailable  = "Unavailable"
 	ErrorTimeout      = "Timeout"

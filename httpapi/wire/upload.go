@@ -1,5 +1,7 @@
 package wire
 
+import "encoding/json"
+
 // UploadInfo says what the NAR in the body of an upload is. All texts are as they came:
 // who decodes them parses them.
 type UploadInfo struct {
@@ -13,6 +15,10 @@ type UploadInfo struct {
 	CA            *string  `json:"ca"`
 	NarHash       string   `json:"nar_hash"` // "sha256:<hex>"; a server takes every spelling
 	NarSize       int64    `json:"nar_size"`
+
+	// Pin, if there, is set to this path in the very commit that brings it. Only celler
+	// looks at it; see CapabilitiesVersion.
+	Pin *PinRequest `json:"pin,omitempty"`
 }
 
 // DecodeUploadInfo reads an upload info.
@@ -33,12 +39,33 @@ func DecodeUploadInfo(body []byte) (UploadInfo, error) {
 		optional(f, "ca", &u.CA),
 		required(f, "nar_hash", &u.NarHash),
 		required(f, "nar_size", &u.NarSize),
+		optionalPin(f, &u.Pin),
 	} {
 		if err != nil {
 			return UploadInfo{}, err
 		}
 	}
 	return u, nil
+}
+
+// optionalPin reads the pin of an upload info.
+func optionalPin(f fields, to **PinRequest) error {
+	var raw *json.RawMessage
+	if err := optional(f, "pin", &raw); err != nil || raw == nil {
+		return err
+	}
+	g, err := parseFields(*raw)
+	if err != nil {
+		return &ShapeError{Field: "pin", Err: err}
+	}
+	var p PinRequest
+	for _, err := range []error{required(g, "name", &p.Name), optional(g, "policy", &p.Policy), p.valid()} {
+		if err != nil {
+			return &ShapeError{Field: "pin", Err: err}
+		}
+	}
+	*to = &p
+	return nil
 }
 
 // The kinds of [UploadResult].
@@ -53,4 +80,5 @@ type UploadResult struct {
 	FileSize         *int64   `json:"file_size,omitempty"`
 	FracDeduplicated *float64 `json:"frac_deduplicated"` // of the plain bytes; null if the whole NAR was there
 	Seq              uint64   `json:"celler_seq,omitempty"`
+	Pin              *Pin     `json:"pin,omitempty"` // as it is now, if the upload set one
 }
