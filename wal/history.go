@@ -193,11 +193,6 @@ func SlotTime(ctx context.Context, bucket blob.Bucket, seq Seq) (time.Time, erro
 	return info.ModTime, err
 }
 
-// SlotTime is the function of that name on the log's own bucket.
-func (l *Log) SlotTime(ctx context.Context, seq Seq) (time.Time, error) {
-	return SlotTime(ctx, l.bucket, seq)
-}
-
 // nextSlot lists the first object of the log from slot seq on; an empty Info if there
 // is none.
 func nextSlot(ctx context.Context, bucket blob.Bucket, seq Seq) (blob.Info, error) {
