@@ -1,0 +1,11 @@
+package catalog
+
+import (
+	"context"
+
+	"github.com/celler/celler/wal"
+)
+
+// As returns a context under which changes are made on behalf of who: the subject of a
+// token, or the name of a program. The log remembers it for people.
+func As(ctx context.Context, who string) context.Context { return wal.As(ctx, who) }
