@@ -47,9 +47,17 @@ func (t *Totals) fields() [totalsFields]*int64 {
 
 // Add adds the numbers of u to those of t. What would be less than nothing is nothing.
 func (t *Totals) Add(u *Totals) {
+	t.Shift(u)
+	for _, f := range t.fields() {
+		*f = max(0, *f)
+	}
+}
+
+// Shift adds the numbers of u, which may be negative, to those of t, which may become so.
+func (t *Totals) Shift(u *Totals) {
 	from := u.fields()
 	for i, f := range t.fields() {
-		*f = max(0, *f+*from[i])
+		*f += *from[i]
 	}
 }
 
@@ -123,6 +131,14 @@ type Growth struct {
 
 	AddedPaths, AddedBytes     int64 // plain bytes
 	RemovedPaths, RemovedBytes int64
+}
+
+// Add adds the numbers of h to those of g.
+func (g *Growth) Add(h *Growth) {
+	g.AddedPaths += h.AddedPaths
+	g.AddedBytes += h.AddedBytes
+	g.RemovedPaths += h.RemovedPaths
+	g.RemovedBytes += h.RemovedBytes
 }
 
 // AppendGrowthKey appends the key of the row of a day and cache.

@@ -93,6 +93,7 @@ func (c *Catalog) CreateCache(ctx context.Context, cache Cache) (Seq, error) {
 		return []wal.Entry{
 			set(key, keyspace.AppendCache(nil, &row)),
 			set(keyspace.AppendCounterKey(nil, keyspace.NextCacheID), keyspace.AppendCount(nil, id+1)),
+			set(keyspace.AppendTotalsKey(nil, row.ID), keyspace.AppendTotals(nil, &Totals{})),
 		}, nil
 	}})
 }

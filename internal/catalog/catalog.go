@@ -128,8 +128,13 @@ func local[T any](c *Catalog, key []byte, decode func(key, value []byte) (T, err
 	return row, ok && err == nil, err
 }
 
+// getter looks up one row in some state.
+type getter interface {
+	Get(key []byte) ([]byte, bool, error)
+}
+
 // read decodes the row at key in the state an operation is built against.
-func read[T any](v wal.View, key []byte, decode func(key, value []byte) (T, error)) (row T, ok bool, err error) {
+func read[T any](v getter, key []byte, decode func(key, value []byte) (T, error)) (row T, ok bool, err error) {
 	value, ok, err := v.Get(key)
 	if !ok || err != nil {
 		return row, false, err
@@ -142,7 +147,7 @@ func set(key, value []byte) wal.Entry { return wal.Entry{Kind: wal.Set, Key: key
 func remove(key []byte) wal.Entry     { return wal.Entry{Kind: wal.Delete, Key: key} }
 
 // counter reads a counter in the state an operation is built against.
-func counter(v wal.View, which keyspace.Counter) (uint32, error) {
+func counter(v getter, which keyspace.Counter) (uint32, error) {
 	n, ok, err := read(v, keyspace.AppendCounterKey(nil, which), keyspace.DecodeCount)
 	if !ok {
 		n = keyspace.FirstCount

@@ -330,7 +330,7 @@ func TestDestroyCacheLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var many []wal.Entry
-	for i := range 2*sweepPaths + 10 {
+	for i := range 2*opPaths + 10 {
 		many = append(many, set(keyspace.AppendPathKey(nil, 1, mkStorePath(t, fmt.Sprint("p", i)).HashPart()), row))
 	}
 	n.commit(many...)

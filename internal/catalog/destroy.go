@@ -3,13 +3,11 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/wal"
 )
-
-// sweepPaths is how many path rows of a destroyed cache one operation removes.
-const sweepPaths = 4096
 
 // DestroyCache removes a cache, or fails with ErrNoCache. When it returns nil the
 // cache is gone and its name may be used again. Its path rows are removed before
@@ -27,11 +25,14 @@ func (c *Catalog) DestroyCache(ctx context.Context, name CacheName) (Seq, error)
 		if !ok {
 			return nil, noCache(name)
 		}
-		mark := keyspace.Destroyed{ID: cache.ID, Name: name, At: at}
-		return []wal.Entry{
-			remove(key),
-			set(keyspace.AppendDestroyedKey(nil, mark.ID), keyspace.AppendDestroyed(nil, &mark)),
-		}, nil
+		b, err := newBooks(v)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.destroy(&cache, at); err != nil {
+			return nil, err
+		}
+		return b.close()
 	}})
 	if err != nil {
 		return 0, err
@@ -44,18 +45,44 @@ func (c *Catalog) DestroyCache(ctx context.Context, name CacheName) (Seq, error)
 	return seq, nil
 }
 
+// destroy makes a cache unreachable and takes what it had out of the totals of the
+// store. What paths its NARs have left is counted as its rows are swept.
+func (b *books) destroy(cache *Cache, at time.Time) error {
+	b.drop(keyspace.AppendCacheKey(nil, cache.Name))
+	b.put(keyspace.AppendDestroyedKey(nil, cache.ID), keyspace.AppendDestroyed(nil, &keyspace.Destroyed{Name: cache.Name, At: at}))
+	key := keyspace.AppendTotalsKey(nil, cache.ID)
+	t, counted, err := read(b.view, key, keyspace.DecodeTotals)
+	if err != nil || !counted {
+		return err
+	}
+	b.drop(key)
+	b.add(Totals{Paths: -t.Paths, NarBytes: -t.NarBytes, ServedBytes: -t.ServedBytes})
+	b.grow(Growth{Day: b.day, Cache: cache.ID, RemovedPaths: t.Paths, RemovedBytes: t.NarBytes})
+	return nil
+}
+
+// buildingDays is for how long a cache may be put together aside before it is taken
+// for forgotten.
+const buildingDays = 3
+
 // Sweep removes what destroyed caches left behind.
 func (c *Catalog) Sweep(ctx context.Context) error {
+	day, err := counter(c.db, keyspace.OpenDay)
+	if err != nil {
+		return err
+	}
 	var ids []keyspace.CacheID
 	for row, err := range c.db.Scan([]byte{keyspace.DestroyedPrefix}, nil) {
-		var id keyspace.CacheID
+		var mark keyspace.Destroyed
 		if err == nil {
-			id, err = keyspace.DecodeDestroyedKey(row.Key)
+			mark, err = keyspace.DecodeDestroyed(row.Key, row.Value)
 		}
 		if err != nil {
 			return fmt.Errorf("sweep destroyed caches: %w", err)
 		}
-		ids = append(ids, id)
+		if mark.Building == 0 || day > mark.Building+buildingDays {
+			ids = append(ids, mark.ID)
+		}
 	}
 	for _, id := range ids {
 		if err := c.sweep(ctx, id); err != nil {
@@ -65,26 +92,18 @@ func (c *Catalog) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes the paths of one destroyed cache, and its marker with the last of
-// them. Nothing can add paths to it any more.
+// sweep removes the rows of one destroyed cache, and its marker with the last of
+// them. Nothing can add paths to it any more; a cache that is being restored is marked
+// as destroyed first.
 func (c *Catalog) sweep(ctx context.Context, id keyspace.CacheID) error {
 	mark := keyspace.AppendDestroyedKey(nil, id)
-	prefix := keyspace.AppendPathPrefix(nil, id)
 	for {
-		_, err := c.wal.Commit(ctx, wal.Op{Name: "sweep destroyed cache", Cost: sweepPaths * 32, Build: func(v wal.View) ([]wal.Entry, error) {
-			if _, ok, err := v.Get(mark); !ok || err != nil {
+		_, err := c.wal.Commit(ctx, wal.Op{Name: "sweep destroyed cache", Cost: opPaths * pathCost, Build: func(v wal.View) ([]wal.Entry, error) {
+			row, ok, err := read(v, mark, keyspace.DecodeDestroyed)
+			if !ok || err != nil {
 				return nil, err // somebody else was faster
 			}
-			var entries []wal.Entry
-			for row, err := range v.Scan(prefix, nil) {
-				if err != nil {
-					return nil, err
-				}
-				if entries = append(entries, remove(row.Key)); len(entries) == sweepPaths {
-					return entries, nil
-				}
-			}
-			return append(entries, remove(mark)), nil
+			return sweepSome(v, row)
 		}})
 		if err != nil {
 			return err
@@ -93,4 +112,38 @@ func (c *Catalog) sweep(ctx context.Context, id keyspace.CacheID) error {
 			return err
 		}
 	}
+}
+
+func sweepSome(v wal.View, mark keyspace.Destroyed) ([]wal.Entry, error) {
+	b, err := newBooks(v)
+	if err != nil {
+		return nil, err
+	}
+	if mark.Building != 0 {
+		mark.Building = 0
+		b.put(keyspace.AppendDestroyedKey(nil, mark.ID), keyspace.AppendDestroyed(nil, &mark))
+	}
+	n := 0
+	for row, err := range v.Scan(keyspace.AppendPathPrefix(nil, mark.ID), nil) {
+		if err != nil {
+			return nil, err
+		}
+		p, err := keyspace.DecodePath(row.Key, row.Value)
+		if err != nil {
+			return nil, err
+		}
+		b.drop(row.Key)
+		if err := b.unname(&p, false); err != nil {
+			return nil, err
+		}
+		if n++; n == opPaths {
+			return b.close()
+		}
+	}
+	b.drop(keyspace.AppendDestroyedKey(nil, mark.ID))
+	b.drop(keyspace.AppendTotalsKey(nil, mark.ID))
+	b.dropAll(keyspace.AppendLastUsePrefix(nil, mark.ID))
+	b.dropAll(keyspace.AppendUseOrderPrefix(nil, mark.ID))
+	b.dropAll(keyspace.AppendPinPrefix(nil, mark.ID))
+	return b.close()
 }

@@ -242,7 +242,11 @@ func (n *node) checkRow(ctx context.Context, row wal.KV, caches map[keyspace.Cac
 		if err != nil {
 			return err
 		}
-		b := newPackBuilder(n.db)
+		books, err := newBooks(n.db)
+		if err != nil {
+			return err
+		}
+		b := newPackBuilder(books, 0)
 		if err := b.check(&r); err != nil {
 			return err
 		}

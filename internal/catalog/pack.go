@@ -17,6 +17,7 @@ import (
 func (c *Catalog) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
 	locations, found := make([]chunk.Location, len(ids)), make([]bool, len(ids))
 	var buf [1 + len(chunk.ID{})]byte
+	var places placeMemo
 	for i := range ids {
 		key := keyspace.AppendChunkKey(buf[:0], ids[i])
 		ok, err := c.db.Lookup(key, func(value []byte) error {
@@ -24,12 +25,38 @@ func (c *Catalog) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Locat
 			locations[i] = row.Location
 			return err
 		})
+		if ok && err == nil {
+			ok, err = places.alive(c, locations[i])
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("look up chunk %v: %w", ids[i], err)
 		}
 		found[i] = ok
 	}
 	return locations, found, nil
+}
+
+// placeMemo remembers what the index says of packs, for the length of a call.
+type placeMemo map[chunk.PackID]packState
+
+// alive reports whether there is something at the place that a chunk row names. The
+// row may have outlived it: chunks are condemned by place.
+func (m *placeMemo) alive(c *Catalog, l chunk.Location) (bool, error) {
+	s, ok := (*m)[l.Pack]
+	if !ok {
+		var err error
+		if s.known, err = c.knows(l.Pack); err != nil {
+			return false, err
+		}
+		if s.condemned, _, err = local(c, keyspace.AppendCondemnedKey(nil, l.Pack), keyspace.DecodeCondemned); err != nil {
+			return false, err
+		}
+		if *m == nil {
+			*m = make(placeMemo)
+		}
+		(*m)[l.Pack] = s
+	}
+	return s.known && !s.condemned.Overlaps(l.Index, 1), nil
 }
 
 // PackLayout returns the layout of a pack, or ErrNoPack.
@@ -59,15 +86,36 @@ func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error 
 			return err
 		}
 	}
+	return c.commitPacks(ctx, "", packs)
+}
+
+// commitPacks is CommitPacks of packs that are in order, on behalf of a push to a
+// cache, "" if that is not known.
+func (c *Catalog) commitPacks(ctx context.Context, cache CacheName, packs []chunk.NewPack) error {
 	for _, pieces := range cutPacks(packs) {
 		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit packs", Cost: packCost(pieces), Build: func(v wal.View) ([]wal.Entry, error) {
-			b := newPackBuilder(v)
+			books, err := newBooks(v)
+			if err != nil {
+				return nil, err
+			}
+			var id keyspace.CacheID
+			if cache != "" {
+				row, _, err := read(v, keyspace.AppendCacheKey(nil, cache), keyspace.DecodeCache)
+				if err != nil {
+					return nil, err
+				}
+				id = row.ID
+			}
+			b := newPackBuilder(books, id)
 			for _, p := range pieces {
 				if err := b.add(p); err != nil {
 					return nil, err
 				}
 			}
-			return b.entries, b.refuse()
+			if err := b.refuse(); err != nil {
+				return nil, err
+			}
+			return books.close()
 		}})
 		if err != nil {
 			return c.countRefusal(err)
@@ -165,8 +213,8 @@ func cutPacks(packs []chunk.NewPack) (ops [][]packPiece) {
 // packBuilder collects the entries that make packs known, and what keeps them
 // from being so.
 type packBuilder struct {
-	view    wal.View
-	entries []wal.Entry
+	books   *books
+	cache   keyspace.CacheID // whose push brings them; 0 if that is not known
 	missing ChunksMissingError
 	packs   map[chunk.PackID]packState
 }
@@ -177,8 +225,8 @@ type packState struct {
 	condemned keyspace.Condemned // no ranges: nothing in it is dead
 }
 
-func newPackBuilder(v wal.View) *packBuilder {
-	return &packBuilder{view: v, packs: make(map[chunk.PackID]packState)}
+func newPackBuilder(b *books, cache keyspace.CacheID) *packBuilder {
+	return &packBuilder{books: b, cache: cache, packs: make(map[chunk.PackID]packState)}
 }
 
 func (b *packBuilder) state(id chunk.PackID) (packState, error) {
@@ -187,10 +235,10 @@ func (b *packBuilder) state(id chunk.PackID) (packState, error) {
 	}
 	var s packState
 	var err error
-	if _, s.known, err = b.view.Get(keyspace.AppendPackKey(nil, id)); err != nil {
+	if _, s.known, err = b.books.view.Get(keyspace.AppendPackKey(nil, id)); err != nil {
 		return s, err
 	}
-	s.condemned, _, err = read(b.view, keyspace.AppendCondemnedKey(nil, id), keyspace.DecodeCondemned)
+	s.condemned, _, err = read(b.books.view, keyspace.AppendCondemnedKey(nil, id), keyspace.DecodeCondemned)
 	if err == nil {
 		b.packs[id] = s
 	}
@@ -214,7 +262,7 @@ func (b *packBuilder) add(p packPiece) error {
 		if ok, err := b.inTime(id); !ok || err != nil {
 			return err
 		}
-		b.entries = append(b.entries, set(keyspace.AppendPackKey(nil, id), keyspace.AppendPack(nil, &p.pack.Layout)))
+		b.bring(&p.pack.Layout)
 		s.known = true
 		b.packs[id] = s
 	} else if p.from == 0 {
@@ -224,28 +272,59 @@ func (b *packBuilder) add(p packPiece) error {
 	}
 	for i := p.from; i < p.to; i++ {
 		key := keyspace.AppendChunkKey(make([]byte, 0, 33), p.pack.IDs[i])
-		if _, exists, err := b.view.Get(key); err != nil {
-			return err
-		} else if exists || s.condemned.Overlaps(uint32(i), 1) {
+		if s.condemned.Overlaps(uint32(i), 1) {
 			continue
 		}
-		b.entries = append(b.entries, set(key, keyspace.AppendChunk(make([]byte, 0, 16), chunk.Location{Pack: id, Index: uint32(i)})))
+		if alive, err := b.alive(key); err != nil {
+			return err
+		} else if alive {
+			continue
+		}
+		b.books.put(key, keyspace.AppendChunk(make([]byte, 0, 16), chunk.Location{Pack: id, Index: uint32(i)}))
 	}
 	return nil
+}
+
+// bring makes a pack known and counts it.
+func (b *packBuilder) bring(l *chunk.Layout) {
+	b.books.put(keyspace.AppendPackKey(nil, l.ID), keyspace.AppendPack(nil, l))
+	plain := plainBytes(l)
+	b.books.add(Totals{Packs: 1, Objects: 1, StoredBytes: l.Bytes, Chunks: int64(len(l.Sizes)), ChunkBytes: plain})
+	b.books.count(Totals{Cache: b.cache, BroughtBytes: plain, BroughtStored: l.Bytes})
+}
+
+// alive reports whether the chunk whose row has the key is known to lie somewhere. A
+// row that names a place which is dead counts for nothing and is written anew.
+func (b *packBuilder) alive(key []byte) (bool, error) {
+	row, ok, err := read(b.books.view, key, keyspace.DecodeChunk)
+	if !ok || err != nil {
+		return false, err
+	}
+	s, err := b.state(row.Location.Pack)
+	return s.known && !s.condemned.Overlaps(row.Location.Index, 1), err
+}
+
+func plainBytes(l *chunk.Layout) (n int64) {
+	for _, size := range l.Sizes {
+		n += int64(size)
+	}
+	return n
 }
 
 // inTime holds the rule that lets a sweeper delete what was uploaded and never
 // committed: see keyspace.UploadEpoch.
 func (b *packBuilder) inTime(id chunk.PackID) (bool, error) {
-	epoch, err := counter(b.view, keyspace.UploadEpoch)
-	if err != nil {
-		return false, err
-	}
-	if id.Epoch > epoch || uint64(id.Epoch)+1 < uint64(epoch) {
+	ok, err := inTime(b.books.view, id)
+	if !ok && err == nil {
 		b.missing.Expired = append(b.missing.Expired, id)
-		return false, nil
 	}
-	return true, nil
+	return ok, err
+}
+
+// inTime reports whether an object may still become part of the state.
+func inTime(v wal.View, id chunk.PackID) (bool, error) {
+	epoch, err := counter(v, keyspace.UploadEpoch)
+	return id.Epoch <= epoch && uint64(id.Epoch)+1 >= uint64(epoch), err
 }
 
 // check notes what a recipe names and the state, with the packs added so far,

@@ -8,7 +8,6 @@ import (
 
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
-	"github.com/celler/celler/wal"
 )
 
 // MaxPathsPage bounds what Paths returns at once.
@@ -134,26 +133,4 @@ func (c *Catalog) MissingPaths(ctx context.Context, cache CacheName, hashParts [
 		missing = append(missing, ask[i])
 	}
 	return missing, nil
-}
-
-// Withdraw removes a path from a cache, or fails with ErrNoCache or ErrNoPath.
-func (c *Catalog) Withdraw(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Seq, error) {
-	seq, err := c.wal.Commit(ctx, wal.Op{Name: "withdraw", Cost: 64, Build: func(v wal.View) ([]wal.Entry, error) {
-		t, err := c.readTenant(v, cache)
-		if err != nil {
-			return nil, err
-		}
-		key := keyspace.AppendPathKey(nil, t.cache.ID, hashPart)
-		if _, ok, err := v.Get(key); !ok || err != nil {
-			if err == nil {
-				err = noPath(cache, hashPart)
-			}
-			return nil, err
-		}
-		return []wal.Entry{remove(key)}, nil
-	}})
-	if err == nil {
-		c.metrics.withdrawn.Inc()
-	}
-	return seq, err
 }

@@ -39,7 +39,7 @@ func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
 	if err := u.prepare(ctx); err != nil {
 		return 0, c.countRefusal(err)
 	}
-	cost := 512 + 64*len(u.Path.References) + len(u.recipe[0])
+	cost := 768 + 64*len(u.Path.References) + len(u.recipe[0])
 	for i := range u.Packs {
 		id := u.Packs[i].Layout.ID
 		if c.carried.enter(id) {
@@ -89,7 +89,13 @@ func (u *publishing) valid() error {
 			return err
 		}
 	}
-	return nil
+	if u.Pin == nil {
+		return nil
+	}
+	pin := *u.Pin // it is the caller's
+	pin.Cache, pin.StorePath, pin.By, pin.at = p.Cache, p.StorePath, p.By, p.Created
+	u.Pin = &pin
+	return pin.valid()
 }
 
 // prepare does what need not wait for the sequencer, and commits what is too much
@@ -115,7 +121,7 @@ func (u *publishing) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if ops := cutPacks(u.Packs); len(ops) > 1 {
-		if err := c.CommitPacks(ctx, u.Packs); err != nil {
+		if err := c.commitPacks(ctx, u.Path.Cache, u.Packs); err != nil {
 			return err
 		}
 		u.Packs = nil
@@ -148,7 +154,11 @@ func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
 	if dir := u.Path.StorePath.Dir(); dir != t.cache.StoreDir {
 		return nil, invalid(fmt.Errorf("path %v is not in %s, the store dir of cache %q", u.Path.StorePath, t.cache.StoreDir, string(u.Path.Cache)))
 	}
-	entries, fileSize, err := u.buildRecipe(v)
+	b, err := newBooks(v)
+	if err != nil {
+		return nil, err
+	}
+	fileSize, written, err := u.buildRecipe(b, t.cache.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -161,46 +171,62 @@ func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
 		}
 		row.SigKey = t.keyID
 	}
-	value := keyspace.AppendPath(nil, &row)
-	if len(value) > keyspace.MaxPathBytes {
-		return nil, invalid(fmt.Errorf("path %s takes %d bytes of metadata, want at most %d", row.StorePath.Base(), len(value), keyspace.MaxPathBytes))
+	if err := checkPathSize(&row); err != nil {
+		return nil, err
 	}
-	return append(entries, set(keyspace.AppendPathKey(nil, t.cache.ID, row.StorePath.HashPart()), value)), nil
+	if err := b.setPath(t.cache.ID, &row); err != nil {
+		return nil, err
+	}
+	b.touch(Touch{Cache: t.cache.ID, HashPart: row.StorePath.HashPart(), Recipe: written, NarHash: row.NarHash})
+	if u.Pin != nil {
+		if err := b.setPin(t.cache.ID, u.Pin); err != nil {
+			return nil, err
+		}
+	}
+	return b.close()
 }
 
-// buildRecipe returns the entries that make the NAR known, none if it is, and the
-// size of what is served of it.
-func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
-	key := u.recipeKey(0)
-	value, ok, err := v.Get(key)
-	if err != nil {
-		return nil, 0, err
+func checkPathSize(row *Path) error {
+	if n := len(keyspace.AppendPath(nil, row)); n > keyspace.MaxPathBytes {
+		return invalid(fmt.Errorf("path %s takes %d bytes of metadata, want at most %d", row.StorePath.Base(), n, keyspace.MaxPathBytes))
 	}
-	b := newPackBuilder(v)
+	return nil
+}
+
+// buildRecipe makes the NAR known, if it is not, and returns the size of what is
+// served of it and whether the recipe was written.
+func (u *publishing) buildRecipe(books *books, cache keyspace.CacheID) (servedSize int64, written bool, err error) {
+	key := u.recipeKey(0)
+	value, ok, err := books.view.Get(key)
+	if err != nil {
+		return 0, false, err
+	}
+	b := newPackBuilder(books, cache)
 	for i := range u.Packs {
 		if err := b.add(packPiece{pack: &u.Packs[i], to: len(u.Packs[i].IDs)}); err != nil {
-			return nil, 0, err
+			return 0, false, err
 		}
 	}
 	if ok {
 		if size, sound, err := u.known(b, value); sound || err != nil {
 			// The recipe does not need our packs, but they may hold chunks of other
 			// pushes, too. Those that are too old are left to be swept.
-			return b.entries, size, err
+			return size, false, err
 		}
 	}
 	if err := b.check(&u.Recipe); err != nil {
-		return nil, 0, err
+		return 0, false, err
 	}
 	if err := b.refuse(); err != nil {
-		return nil, 0, err
+		return 0, false, err
 	}
 	for i := 1; i < len(u.recipe); i++ {
-		if _, ok, err := v.Get(u.recipeKey(i)); !ok || err != nil {
-			return nil, 0, errors.Join(err, fmt.Errorf("part %d of the recipe of NAR %x is gone: %w", i, u.Path.NarHash, ErrConflict))
+		if _, ok, err := books.view.Get(u.recipeKey(i)); !ok || err != nil {
+			return 0, false, errors.Join(err, fmt.Errorf("part %d of the recipe of NAR %x is gone: %w", i, u.Path.NarHash, ErrConflict))
 		}
 	}
-	return append(b.entries, set(key, u.recipe[0])), u.Recipe.Served.Size, nil
+	books.put(key, u.recipe[0])
+	return u.Recipe.Served.Size, true, nil
 }
 
 // known reports whether the recipe in the state, whose head is value, can be
@@ -209,17 +235,9 @@ func (u *publishing) buildRecipe(v wal.View) ([]wal.Entry, int64, error) {
 func (u *publishing) known(b *packBuilder, value []byte) (servedSize int64, sound bool, err error) {
 	recipe := &u.Recipe
 	if !bytes.Equal(value, u.recipe[0]) {
-		partGone := false
-		r, err := keyspace.DecodeRecipe(u.Path.NarHash, value, func(k keyspace.RecipeKey) ([]byte, error) {
-			part, ok, err := b.view.Get(keyspace.AppendRecipeKey(nil, k))
-			partGone = !ok && err == nil
-			return part, err // one that is not there does not decode
-		})
-		switch {
-		case partGone:
-			return 0, false, nil
-		case err != nil: // of a later celler, perhaps
-			return 0, false, err
+		r, complete, err := readRecipe(b.books.view, u.Path.NarHash, value)
+		if !complete || err != nil {
+			return 0, false, err // a recipe of a later celler, perhaps
 		}
 		recipe = &r
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/wal"
 )
 
 // Recipe returns how the NAR that hashes to narHash is put together, or
@@ -27,4 +28,19 @@ func (c *Catalog) recipePart(k keyspace.RecipeKey) ([]byte, error) {
 		err = fmt.Errorf("recipe of NAR %x: part %d is not there", k.NarHash, k.Part)
 	}
 	return value, err
+}
+
+// readRecipe decodes a recipe in the state an operation is built against, given its
+// head. It is not complete if one of its parts is not there.
+func readRecipe(v wal.View, narHash [32]byte, head []byte) (r chunk.Recipe, complete bool, err error) {
+	partGone := false
+	r, err = keyspace.DecodeRecipe(narHash, head, func(k keyspace.RecipeKey) ([]byte, error) {
+		part, ok, err := v.Get(keyspace.AppendRecipeKey(nil, k))
+		partGone = partGone || !ok && err == nil
+		return part, err // one that is not there does not decode
+	})
+	if partGone {
+		return chunk.Recipe{}, false, nil
+	}
+	return r, err == nil, err
 }

@@ -1,10 +1,21 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
+	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
+	"github.com/celler/celler/wal"
 )
+
+// opPaths is how many paths one operation withdraws, expires or restores.
+const opPaths = 1024
+
+// pathCost is roughly what removing one path takes in the log: its row, those of its
+// use, and that of its NAR.
+const pathCost = 192
 
 // Withdrawal says which paths are to be removed from a cache because somebody asked
 // for it.
@@ -22,8 +33,76 @@ type Withdrawn struct {
 	Absent []nix.HashPart // that were not there
 }
 
+// Withdraw removes a path from a cache, or fails with ErrNoCache or ErrNoPath, or with a
+// *PinnedError if a kept revision of a pin names it.
+func (c *Catalog) Withdraw(ctx context.Context, cache CacheName, hashPart nix.HashPart) (Seq, error) {
+	w, err := c.WithdrawPaths(ctx, Withdrawal{Cache: cache, HashParts: []nix.HashPart{hashPart}})
+	if err == nil && len(w.Absent) > 0 {
+		err = noPath(cache, hashPart)
+	}
+	return w.Seq, err
+}
+
 // WithdrawPaths removes paths, in as many operations as it takes. It fails with
 // ErrNoCache, and with a *PinnedError if a kept revision of a pin names one of them.
-func (c *Catalog) WithdrawPaths(ctx context.Context, w Withdrawal) (Withdrawn, error) {
-	return Withdrawn{}, errNotBuilt
+func (c *Catalog) WithdrawPaths(ctx context.Context, w Withdrawal) (done Withdrawn, err error) {
+	ask := sortedHashParts(w.HashParts)
+	for part := range slices.Chunk(ask, opPaths) {
+		var one Withdrawn
+		seq, err := c.wal.Commit(ctx, wal.Op{Name: "withdraw", Cost: len(part) * pathCost, Build: func(v wal.View) (entries []wal.Entry, err error) {
+			one = Withdrawn{}
+			entries, err = c.withdraw(v, &w, part, &one)
+			return entries, err
+		}})
+		if err != nil {
+			return done, err
+		}
+		done.Seq = seq
+		done.Paths = append(done.Paths, one.Paths...)
+		done.Absent = append(done.Absent, one.Absent...)
+		c.metrics.withdrawn.Add(len(one.Paths))
+	}
+	return done, nil
+}
+
+func sortedHashParts(hashParts []nix.HashPart) []nix.HashPart {
+	sorted := slices.Clone(hashParts)
+	slices.SortFunc(sorted, func(a, b nix.HashPart) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(sorted)
+}
+
+func (c *Catalog) withdraw(v wal.View, w *Withdrawal, hashParts []nix.HashPart, done *Withdrawn) ([]wal.Entry, error) {
+	t, err := c.readTenant(v, w.Cache)
+	if err != nil {
+		return nil, err
+	}
+	b, err := newBooks(v)
+	if err != nil {
+		return nil, err
+	}
+	var roots map[nix.HashPart]PinRevision
+	if !w.Pinned {
+		if roots, err = pinned(v, t.cache.ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, hashPart := range hashParts {
+		row, ok, err := read(v, keyspace.AppendPathKey(nil, t.cache.ID, hashPart), keyspace.DecodePath)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			done.Absent = append(done.Absent, hashPart)
+			continue
+		}
+		if r, is := roots[hashPart]; is {
+			return nil, &PinnedError{Cache: w.Cache, Pin: r.Pin, Revision: r.Number, StorePath: r.StorePath}
+		}
+		if err := b.removePath(t.cache.ID, &row, w.Purge); err != nil {
+			return nil, err
+		}
+		row.Cache = w.Cache
+		done.Paths = append(done.Paths, row)
+	}
+	return b.close()
 }
