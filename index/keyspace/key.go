@@ -25,6 +25,7 @@ const (
 	UnreferencedPrefix = 'w'
 	CondemnedPrefix    = 'x'
 	DayPrefix          = 'y'
+	RoundPrefix        = 'z'
 )
 
 // Kind names the row type of key for people; "" if it is none of ours.
@@ -61,6 +62,8 @@ func Kind(key []byte) string {
 		return "unreferenced"
 	case DayPrefix:
 		return "day"
+	case RoundPrefix:
+		return "round"
 	case ChunkPrefix:
 		return "chunk"
 	case DestroyedPrefix:
