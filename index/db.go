@@ -154,27 +154,31 @@ func (db *DB) Scan(prefix, after []byte) iter.Seq2[wal.KV, error] {
 	return func(yield func(wal.KV, error) bool) {
 		f := db.acquire()
 		defer f.release()
-		it, err := f.pebble.NewIter(scanBounds(prefix, after))
+		db.scan(f.pebble, prefix, after, yield)
+	}
+}
+
+func (db *DB) scan(r pebble.Reader, prefix, after []byte, yield func(wal.KV, error) bool) {
+	it, err := r.NewIter(scanBounds(prefix, after))
+	if err != nil {
+		yield(wal.KV{}, db.classify("scan the index", err))
+		return
+	}
+	defer func() { _ = it.Close() }() // repeats the error told below
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
 		if err != nil {
 			yield(wal.KV{}, db.classify("scan the index", err))
 			return
 		}
-		defer func() { _ = it.Close() }() // repeats the error told below
-		for ok := it.First(); ok; ok = it.Next() {
-			value, err := it.ValueAndErr()
-			if err != nil {
-				yield(wal.KV{}, db.classify("scan the index", err))
-				return
-			}
-			key := it.Key()
-			row := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
-			if !yield(wal.KV{Key: row[:len(key):len(key)], Value: row[len(key):]}, nil) {
-				return
-			}
+		key := it.Key()
+		row := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
+		if !yield(wal.KV{Key: row[:len(key):len(key)], Value: row[len(key):]}, nil) {
+			return
 		}
-		if err := it.Error(); err != nil {
-			yield(wal.KV{}, db.classify("scan the index", err))
-		}
+	}
+	if err := it.Error(); err != nil {
+		yield(wal.KV{}, db.classify("scan the index", err))
 	}
 }
 

@@ -88,4 +88,7 @@ func (e *BadRecipeError) Error() string { return fmt.Sprintf("recipe of NAR %x: 
 
 func (e *BadRecipeError) Unwrap() error { return e.Err }
 
-var errNotBuilt = errors.New("not built yet")
+var (
+	errNotBuilt = errors.New("not built yet")
+	errPartGone = errors.New("one of its parts is not there")
+)
