@@ -132,3 +132,15 @@ type clock struct{ seconds atomic.Int64 }
 func (c *clock) now() time.Time { return time.Unix(1_000_000+c.seconds.Load(), 0) }
 
 func (c *clock) advance(seconds int64) { c.seconds.Add(seconds) }
+
+// copy returns a directory with the same rows.
+func (d *directory) copy() *directory {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	other := newDirectory()
+	maps.Copy(other.chunks, d.chunks)
+	maps.Copy(other.packs, d.packs)
+	maps.Copy(other.ids, d.ids)
+	maps.Copy(other.dead, d.dead)
+	return other
+}

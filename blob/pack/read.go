@@ -70,6 +70,13 @@ func ReadFooterOf(ctx context.Context, bucket blob.Bucket, l *chunk.Layout) (Foo
 		return Footer{}, fmt.Errorf("read footer of %s: %w", key, err)
 	}
 	f, err := DecodeFooter(l.Where(), tail, l.Bytes)
+	var short *ShortError
+	if asShort(err, &short) {
+		return Footer{}, &CorruptError{
+			Key: key, Offset: l.Bytes - int64(TrailerBytes), What: "footer length",
+			Expected: fmt.Sprint(l.Bytes - at - int64(TrailerBytes)), Found: fmt.Sprint(short.Need - int64(TrailerBytes)),
+		}
+	}
 	if err != nil {
 		return Footer{}, err
 	}
