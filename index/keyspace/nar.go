@@ -19,6 +19,7 @@ type Unreferenced struct {
 	NarHash [32]byte // of the key
 	Day     uint32   // store day on which the last path went
 	Purge   bool     // somebody wants its bytes gone from the bucket, not just unreachable
+	Now     bool     // and does not want to wait for those who remember its URL
 }
 
 // AppendNarKey appends the key of the row that counts the paths of a NAR.
@@ -77,13 +78,16 @@ func DecodeUnreferencedKey(key []byte) ([32]byte, error) {
 	return [32]byte(rest), nil
 }
 
-const flagPurge = 1 << 0
+const (
+	flagPurge    = 1 << 0
+	flagPurgeNow = 1 << 1
+)
 
 // AppendUnreferenced appends the value of u.
 func AppendUnreferenced(dst []byte, u *Unreferenced) []byte {
 	dst = append(dst, rowVersion)
 	dst = binary.AppendUvarint(dst, uint64(u.Day))
-	return append(dst, flagIf(u.Purge, flagPurge))
+	return append(dst, flagIf(u.Purge, flagPurge)|flagIf(u.Now, flagPurgeNow))
 }
 
 // DecodeUnreferenced decodes the row of one NAR.
@@ -95,7 +99,8 @@ func DecodeUnreferenced(key, value []byte) (Unreferenced, error) {
 	d := decoder[[]byte]{what: "unreferenced", src: value}
 	d.version()
 	u := Unreferenced{NarHash: narHash, Day: d.day()}
-	u.Purge = d.flags(flagPurge)&flagPurge != 0
+	flags := d.flags(flagPurge | flagPurgeNow)
+	u.Purge, u.Now = flags&flagPurge != 0, flags&flagPurgeNow != 0
 	if err := d.end(); err != nil {
 		return Unreferenced{}, err
 	}

@@ -28,8 +28,17 @@ type books struct {
 type narCount struct {
 	before, now Nar // Paths 0: there is no row
 	orphan      *Unreferenced
-	purge       bool
+	purge       purge
 }
+
+// purge says how soon the bytes of a NAR are to be gone once no path names it.
+type purge uint8
+
+const (
+	purgeNot   purge = iota // when that suits
+	purgeLater              // all of them, once those who remember its URL are gone
+	purgeNow                // all of them, and at once
+)
 
 func newBooks(v wal.View) (*books, error) {
 	day, err := counter(v, keyspace.OpenDay)
@@ -60,7 +69,7 @@ func (b *books) setPath(id keyspace.CacheID, row *Path) error {
 	}
 	b.put(key, keyspace.AppendPath(nil, row))
 	if replaces && old.NarHash != row.NarHash {
-		if err := b.unname(&old, false); err != nil {
+		if err := b.unname(&old, purgeNot); err != nil {
 			return err
 		}
 	}
@@ -81,10 +90,10 @@ func (b *books) setPath(id keyspace.CacheID, row *Path) error {
 }
 
 // removePath removes the row of a path, which is old.
-func (b *books) removePath(id keyspace.CacheID, old *Path, purge bool) error {
+func (b *books) removePath(id keyspace.CacheID, old *Path, how purge) error {
 	hashPart := old.StorePath.HashPart()
 	b.drop(keyspace.AppendPathKey(nil, id, hashPart))
-	if err := b.unname(old, purge); err != nil {
+	if err := b.unname(old, how); err != nil {
 		return err
 	}
 	b.count(Totals{Cache: id, Paths: -1, NarBytes: -old.NarSize, ServedBytes: -old.FileSize})
@@ -163,13 +172,13 @@ func (b *books) name(p *Path, further bool) error {
 }
 
 // unname counts that a path no longer names its NAR.
-func (b *books) unname(p *Path, purge bool) error {
+func (b *books) unname(p *Path, how purge) error {
 	n, err := b.nar(p.NarHash)
 	if err != nil || n.now.Paths == 0 {
 		return err
 	}
 	n.now.Paths--
-	n.purge = n.purge || purge
+	n.purge = max(n.purge, how)
 	return nil
 }
 
@@ -234,7 +243,7 @@ func (b *books) closeNar(narHash [32]byte, n *narCount) {
 		}
 	case n.now.Paths == 0 && n.before.Paths > 0:
 		b.drop(keyspace.AppendNarKey(nil, narHash))
-		b.put(keyspace.AppendUnreferencedKey(nil, narHash), keyspace.AppendUnreferenced(nil, &Unreferenced{Day: b.day, Purge: n.purge}))
+		b.put(keyspace.AppendUnreferencedKey(nil, narHash), keyspace.AppendUnreferenced(nil, &Unreferenced{Day: b.day, Purge: n.purge >= purgeLater, Now: n.purge == purgeNow}))
 		t.Unreferenced++
 	}
 	if n.before.Paths > 0 {

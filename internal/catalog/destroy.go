@@ -133,7 +133,7 @@ func sweepSome(v wal.View, mark keyspace.Destroyed) ([]wal.Entry, error) {
 			return nil, err
 		}
 		b.drop(row.Key)
-		if err := b.unname(&p, false); err != nil {
+		if err := b.unname(&p, purgeNot); err != nil {
 			return nil, err
 		}
 		if n++; n == opPaths {

@@ -23,6 +23,7 @@ type Withdrawal struct {
 	Cache     CacheName
 	HashParts []nix.HashPart
 	Purge     bool // their bytes are to be gone from the bucket as far as nothing else shares them
+	Now       bool // with Purge: without waiting for those who remember the URLs of their NARs
 	Pinned    bool // also those that a pin names
 }
 
@@ -65,6 +66,16 @@ func (c *Catalog) WithdrawPaths(ctx context.Context, w Withdrawal) (done Withdra
 	return done, nil
 }
 
+func (w *Withdrawal) purge() purge {
+	switch {
+	case w.Now:
+		return purgeNow
+	case w.Purge:
+		return purgeLater
+	}
+	return purgeNot
+}
+
 func sortedHashParts(hashParts []nix.HashPart) []nix.HashPart {
 	sorted := slices.Clone(hashParts)
 	slices.SortFunc(sorted, func(a, b nix.HashPart) int { return bytes.Compare(a[:], b[:]) })
@@ -98,7 +109,7 @@ func (c *Catalog) withdraw(v wal.View, w *Withdrawal, hashParts []nix.HashPart, 
 		if r, is := roots[hashPart]; is {
 			return nil, &PinnedError{Cache: w.Cache, Pin: r.Pin, Revision: r.Number, StorePath: r.StorePath}
 		}
-		if err := b.removePath(t.cache.ID, &row, w.Purge); err != nil {
+		if err := b.removePath(t.cache.ID, &row, w.purge()); err != nil {
 			return nil, err
 		}
 		row.Cache = w.Cache
