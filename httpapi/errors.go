@@ -84,7 +84,7 @@ func shortBody(got, want int64) *refusal {
 
 // pastRefusal refuses a change of the past.
 func pastRefusal(past string) *refusal {
-	return &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "This server shows " + past + " and takes no writes."}
+	return &refusal{status: http.StatusMethodNotAllowed, name: wire.ErrorReadOnly, message: "This server shows " + past + " and takes no writes."}
 }
 
 // pastIncomplete reports a NAR of the past whose bytes are not where they were.

@@ -140,6 +140,7 @@ func (s *server) route(pattern string, ms methods) {
 			return
 		}
 		if s.opts.Past != "" && method != http.MethodGet && pattern != missingPathsPattern {
+			w.Header().Set("Allow", "GET, HEAD")
 			x.fail(pastRefusal(s.opts.Past))
 			return
 		}

@@ -46,6 +46,9 @@ func explainNode(err error) (verdict, bool) {
 	if _, ok := errors.AsType[*node.CannotMintError](err); ok {
 		return verdict{exitFailed, err.Error(), []string{"configure the private key where tokens are made"}}, true
 	}
+	if when, ok := errors.AsType[*node.WhenError](err); ok {
+		return verdict{exitUsage, when.Error(), []string{"say the number of a slot, the name of a bookmark, or a time such as 2026-03-01, \"2026-03-01 17:30\" or \"2 hours ago\""}}, true
+	}
 	if cause, hint, ok := node.Diagnose(err); ok {
 		return verdict{exitFailed, cause, hintList(hint)}, true
 	}

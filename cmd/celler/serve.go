@@ -19,7 +19,8 @@ const adminValidity = 2 * 365 * 24 * time.Hour
 
 type serveCmd struct {
 	serverFlags
-	CheckConfig bool `name:"check-config" help:"Check the configuration and exit; needs no network and no secrets."`
+	CheckConfig bool   `name:"check-config" help:"Check the configuration and exit; needs no network and no secrets."`
+	At          string `placeholder:"WHEN" help:"Show the state of a slot, a bookmark or a time, read-only; nothing is written to the bucket."`
 
 	config.Config `embed:""`
 }
@@ -60,8 +61,16 @@ func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
 		err = errors.Join(err, tracing.Close(last))
 	}()
 	limitMemory(int64(cfg.Memory))
+	var at *node.When
+	if c.At != "" {
+		w, err := node.ParseWhen(c.At, a.now())
+		if err != nil {
+			return err
+		}
+		at = &w
+	}
 	n, err := node.Open(ctx, cfg, node.Options{
-		Logger: logger, Metrics: telemetry.NewMetrics(), Tracing: tracing, Version: a.version, Now: a.now,
+		At: at, Logger: logger, Metrics: telemetry.NewMetrics(), Tracing: tracing, Version: a.version, Now: a.now,
 	})
 	if err != nil {
 		return err
@@ -77,6 +86,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
 		if err := c.greet(a, n, &cfg); err != nil {
 			return err
 		}
+	}
+	if past, ok := n.Past(); ok {
+		a.ui.Note("celler: showing %v, read-only", past)
 	}
 	logger.Info("ready", "addr", n.Addr().String(), "bucket", cfg.LogBucket, "seq", n.Seq(), "dur", a.now().Sub(began))
 	return n.Run(ctx)

@@ -29,4 +29,5 @@ const (
 	ErrorUnavailable  = "Unavailable"
 	ErrorTimeout      = "Timeout"
 	ErrorNotSupported = "NotSupported"
+	ErrorReadOnly     = "ReadOnly"
 )

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/index"
@@ -42,6 +43,21 @@ func Diagnose(err error) (sentence, hint string, ok bool) {
 	}
 	if corrupt, ok := errors.AsType[*wal.CorruptError](err); ok {
 		return corrupt.Error(), "the object is damaged in the bucket or on the way; celler does not work around that", true
+	}
+	if gone, ok := errors.AsType[*wal.UnreachableError](err); ok {
+		return gone.Error(), "\"celler log show\" prints the log there is, \"celler bookmark list\" the points that are kept", true
+	}
+	if old, ok := errors.AsType[*wal.NothingSoOldError](err); ok {
+		return old.Error(), "a bucket that was copied has the times of the copy: name a slot or a bookmark instead", true
+	}
+	if unknown, ok := errors.AsType[*wal.NoBookmarkError](err); ok {
+		if len(unknown.Known) == 0 {
+			return unknown.Error(), "there are none; set one with \"celler bookmark add NAME\"", true
+		}
+		return unknown.Error(), "there are: " + strings.Join(unknown.Known, ", "), true
+	}
+	if taken, ok := errors.AsType[*wal.BookmarkExistsError](err); ok {
+		return taken.Error(), fmt.Sprintf("choose another name, or \"celler bookmark remove %s\" first", taken.Name), true
 	}
 	switch {
 	case errors.Is(err, wal.ErrForked), errors.Is(err, wal.ErrRolledBack):

@@ -1,16 +1,12 @@
 package node
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
-	"iter"
 	"strings"
 	"time"
 
-	"github.com/celler/celler/blob"
 	"github.com/celler/celler/index/keyspace"
-	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/wal"
 )
 
@@ -29,51 +25,18 @@ type LogSegment struct {
 type LogEntry struct {
 	Op     string         `json:"op"`              // set, delete, delete-range, op
 	Row    string         `json:"row,omitempty"`   // cache, path, recipe, …
-	Key    string         `json:"key"`             // the row's name
+	Key    string         `json:"key"`             // the row's name; of an op, what it is called
+	About  string         `json:"about,omitempty"` // of an op: the cache it concerns
+	By     string         `json:"by,omitempty"`    // of an op: on whose behalf
 	Fields map[string]any `json:"value,omitempty"` // what a set row says
 	Text   string         `json:"-"`               // the same in one line, for people
-}
-
-// ReadLog reads segments from to to, both included, of the log in a bucket; to 0 means
-// the last there is. It writes nothing and needs no server.
-func ReadLog(ctx context.Context, b config.Buckets, from, to uint64) iter.Seq2[LogSegment, error] {
-	return func(yield func(LogSegment, error) bool) {
-		bucket, err := openExisting(ctx, b.LogBucket, b.S3)
-		if err != nil {
-			yield(LogSegment{}, err)
-			return
-		}
-		defer func() { _ = closeBucket(bucket) }() // nothing was written
-		if err := checkFounded(ctx, bucket, b.LogBucket); err != nil {
-			yield(LogSegment{}, err)
-			return
-		}
-		for seg, err := range wal.ReadSegments(ctx, bucket, wal.Seq(from), wal.Seq(to)) {
-			if err != nil {
-				yield(LogSegment{}, fmt.Errorf("read log in bucket %s: %w", b.LogBucket, err))
-				return
-			}
-			if !yield(describeSegment(seg), nil) {
-				return
-			}
-		}
-	}
-}
-
-func describeSegment(seg *wal.Segment) LogSegment {
-	out := LogSegment{
-		Seq: uint64(seg.Seq), Time: seg.Time.UTC(), Writer: seg.Writer.String(), Batch: seg.Batch, Prev: seg.Prev.String(),
-	}
-	for _, e := range seg.Entries {
-		out.Entries = append(out.Entries, describeEntry(e))
-	}
-	return out
 }
 
 func describeEntry(e wal.Entry) LogEntry {
 	switch e.Kind {
 	case wal.PushBoundary:
-		return LogEntry{Op: "op", Key: printable(e.Key), Text: printable(e.Value)}
+		name, about, by := e.Boundary()
+		return LogEntry{Op: "op", Key: printable([]byte(name)), About: printable([]byte(about)), By: printable([]byte(by))}
 	case wal.DeleteRange:
 		name, _ := keyName(e.Key)
 		end, _ := keyName(e.Value)
@@ -252,22 +215,4 @@ func printable(b []byte) string {
 		return inner
 	}
 	return q
-}
-
-// NotFoundedError reports a bucket that no celler has founded.
-type NotFoundedError struct {
-	Bucket  string
-	NoPlace bool // the directory is not even there
-}
-
-func (e *NotFoundedError) Error() string {
-	if e.NoPlace {
-		return fmt.Sprintf("there is no bucket %s", e.Bucket)
-	}
-	return fmt.Sprintf("bucket %s is not celler's: it has no object FORMAT", e.Bucket)
-}
-
-func checkFounded(ctx context.Context, b blob.Bucket, name string) error {
-	_, err := wal.ReadFormat(ctx, b)
-	return notFounded(err, name)
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Tracing *telemetry.Tracing // nil: no traces; the caller closes it after the node
 	Version string             // for people: in ROOT and in metrics
 	Now     func() time.Time   // nil: time.Now
+	// At, if not nil, makes the node show the state of then, and write nothing.
+	At *When
 }
 
 func (o Options) withDefaults(ctx context.Context) (Options, error) {
@@ -57,6 +59,7 @@ type Node struct {
 	cfg     config.Config
 	o       Options
 	founded bool
+	past    *Moment // the state shown; nil for the present
 
 	logBucket  blob.Bucket
 	dataBucket blob.Bucket
@@ -87,6 +90,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, o: o}
 	steps := []func(context.Context) error{n.preflight, n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
+	if o.At != nil {
+		steps = []func(context.Context) error{n.preflight, n.openPast, n.openStore, n.openAuth, n.listen}
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
@@ -266,6 +272,11 @@ func (n *Node) openStore(context.Context) error {
 
 func (n *Node) openAuth(ctx context.Context) error {
 	empty := n.log.Seq() == 0
+	if n.past != nil && n.cfg.Signing.Kind == "" {
+		if err := n.pastHasKey(ctx); err != nil {
+			return err
+		}
+	}
 	key, made, err := tokenKey(ctx, n.cat, n.cfg.Signing)
 	if err != nil {
 		return err

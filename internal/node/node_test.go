@@ -192,7 +192,7 @@ func TestMemoryBucket(t *testing.T) {
 func TestLookingMakesNoBucket(t *testing.T) {
 	cfg := mkConfig(t)
 	cfg.LogBucket = filepath.Join(t.TempDir(), "typo")
-	for range node.ReadLog(t.Context(), cfg.Buckets, 0, 0) {
+	for range node.ReadLog(t.Context(), cfg.Buckets, node.LogQuery{}, nil) {
 	}
 	_, errProbe := node.Probe(t.Context(), cfg.LogBucket, cfg.Buckets, node.ProbeOptions{})
 	_, errMint := node.MintToken(t.Context(), cfg, node.TokenRequest{}, time.Now)
@@ -352,7 +352,7 @@ func TestReadLog(t *testing.T) {
 		t.Fatalf("create cache: %d %s", code, body)
 	}
 	var rows []string
-	for seg, err := range node.ReadLog(t.Context(), cfg.Buckets, 0, 0) {
+	for seg, err := range node.ReadLog(t.Context(), cfg.Buckets, node.LogQuery{}, nil) {
 		if err != nil {
 			t.Fatal(err)
 		}

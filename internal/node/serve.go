@@ -122,6 +122,7 @@ func (n *Node) serve() {
 		APIEndpoint:         n.cfg.APIEndpoint,
 		SubstituterEndpoint: n.cfg.SubstituterEndpoint,
 		MaxUploadInfoBytes:  int(n.cfg.MaxNarInfoSize),
+		Past:                n.pastText(),
 	})
 	n.server = &http.Server{
 		Handler:           handler,
@@ -141,8 +142,10 @@ func (n *Node) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { n.follow(background) })
-	wg.Go(func() { n.sweep(background) })
-	if n.cfg.Maintenance == "on" {
+	if n.past == nil {
+		wg.Go(func() { n.sweep(background) })
+	}
+	if n.cfg.Maintenance == "on" && n.past == nil {
 		wg.Go(func() { n.maintain(background) })
 	}
 
