@@ -17,10 +17,11 @@ type cli struct {
 	Login      loginCmd      `cmd:"" group:"daily" help:"Remember a server and its token."`
 	Cache      cacheCmd      `cmd:"" group:"admin" help:"Create, list, show, configure and destroy caches."`
 	Path       pathCmd       `cmd:"" group:"admin" help:"List, show and delete the store paths of a cache."`
+	Pin        pinCmd        `cmd:"" group:"admin" help:"Keep store paths, and all they refer to, under names."`
+	Stats      statsCmd      `cmd:"" group:"admin" help:"Show how much there is in a cache, or in the whole store."`
 	Token      tokenCmd      `cmd:"" group:"admin" help:"Make and read access tokens."`
 	Doctor     doctorCmd     `cmd:"" group:"server" help:"Find out whether something keeps what celler relies on."`
 	Log        logCmd        `cmd:"" group:"server" help:"Read the log of a bucket."`
-	Bookmark   bookmarkCmd   `cmd:"" group:"server" help:"Keep states of a bucket, to look at or come back to."`
 	Compact    compactCmd    `cmd:"" group:"server" help:"Fold the log of a bucket into a snapshot and remove what is not needed."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/celler/celler/client"
 	"github.com/celler/celler/internal/config"
@@ -89,6 +90,15 @@ func explainClient(err error) (verdict, bool) {
 			fmt.Sprintf("create a cache for that store with \"celler cache create NAME --store-dir %s\"", dir.Path.Dir()),
 		}}, true
 	}
+	if missing, ok := errors.AsType[*missingPathsError](err); ok {
+		return verdict{exitFailed, missing.Error(), []string{fmt.Sprintf("nothing was deleted; \"celler path list %s\" says what there is", missing.cache)}}, true
+	}
+	if pin, ok := errors.AsType[*client.CannotPinError](err); ok {
+		if pin.Right {
+			return verdict{exitFailed, pin.Error(), []string{fmt.Sprintf("make a token that has it: \"celler token create --sub NAME --push %[1]s --pull %[1]s --pin %[1]s\"", pin.Cache)}}, true
+		}
+		return verdict{exitFailed, pin.Error(), []string{"it is an older celler, or another program; push without --pin"}}, true
+	}
 	if damaged, ok := errors.AsType[*client.DamagedError](err); ok {
 		return verdict{exitFailed, damaged.Error(), []string{
 			fmt.Sprintf("check it with \"nix-store --verify-path %[1]s\", repair it with \"nix-store --repair-path %[1]s\"", damaged.Path),
@@ -112,6 +122,10 @@ func explainStatus(where config.Remote, e *client.StatusError) verdict {
 		return failed(cache+" does not exist", fmt.Sprintf("create it with \"celler cache create %s\"", orName(where.Cache)))
 	case e.Name == client.NoSuchObject:
 		return failed("the path is not in " + cache)
+	case e.Name == client.NoSuchPin:
+		return failed(cache+" has no such pin", fmt.Sprintf("\"celler pin list %s\" says which there are", orName(where.Cache)))
+	case e.Name == client.PathIsPinned:
+		return failed(lowerFirst(strings.TrimSuffix(e.Message, ".")), fmt.Sprintf("remove the pin with \"celler pin remove %s NAME\", or move it, and delete the path then", orName(where.Cache)))
 	case e.Name == client.CacheAlreadyExists:
 		return failed(cache+" exists already", fmt.Sprintf("to change it, use \"celler cache configure %s\"", orName(where.Cache)))
 	case e.Status == 401 && where.Token == "":

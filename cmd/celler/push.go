@@ -24,7 +24,20 @@ type pushCmd struct {
 	Jobs                      int      `short:"j" placeholder:"N" help:"Uploads at once; default: as many as the server takes well."`
 	DryRun                    bool     `short:"n" help:"Say what would be pushed, and push nothing."`
 	Verbose                   bool     `short:"v" help:"Name every path that needs no push, not only how many there are."`
+	Pin                       []string `placeholder:"NAME" sep:"none" help:"Pin the path under this name in the very step that publishes it. With several paths give as many, in their order."`
+	keepFlags
 	jsonFlag
+}
+
+// Help is printed below the flags.
+func (c *pushCmd) Help() string {
+	return `What a path refers to is pushed before it, so that a path which can be seen is complete.
+
+With --pin the pin changes in the same step in which its path appears: nobody sees the one
+without the other, and if anything of the closure cannot be pushed the pin stays where it
+was. A path that is there already is pinned when everything else has been pushed, and one
+that an upstream cache has is pushed all the same. Several paths with as many --pin are
+pinned one by one, each with its own closure, not all in one step.`
 }
 
 func (c *pushCmd) Run(ctx context.Context, a *app) error {
@@ -35,6 +48,10 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	if len(paths) == 0 {
 		a.ui.Note("nothing to push: standard input names no path")
 		return nil
+	}
+	policy, err := c.pins(len(paths))
+	if err != nil {
+		return err
 	}
 	api, r, err := a.dial(c.Cache, client.WithRetry(client.Retry{})) // a build may wait for a server that restarts
 	if err != nil {
@@ -47,24 +64,66 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer store.Close()
 
-	w := &pushWatcher{ui: a.ui, cmd: c, now: a.now, skipped: map[string][]string{}}
+	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, now: a.now, skipped: map[string][]string{}}
 	result, err := api.Push(ctx, store, client.PushOptions{
 		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
-		Jobs: c.Jobs, DryRun: c.DryRun,
+		Jobs: c.Jobs, DryRun: c.DryRun, Pins: c.Pin, PinPolicy: policy,
 	}, w.events())
 	w.close()
 	w.summary(r, result)
+	if c.DryRun && err == nil && !a.ui.JSON() {
+		for i, name := range c.Pin {
+			a.ui.Note("would set pin %s of cache %q to %s", name, r.Cache, paths[i])
+		}
+	}
+	if result.Unpinned > 0 && err == nil {
+		a.ui.Warn("%s of cache %q not moved: what it names would not be complete", pinList(c.Pin, result), r.Cache)
+	}
 	switch {
 	case err != nil && result.Pushed > 0:
 		return &stoppedError{at(r, err)}
 	case err != nil:
 		return at(r, err)
-	case result.Incomplete() && result.Pushed == 0:
+	case result.Incomplete() && result.Pushed+result.Pinned == 0:
 		return fmt.Errorf("nothing could be pushed, %d failed", result.Failed)
 	case result.Incomplete():
 		return &partlyError{Done: result.Pushed, Failed: result.Failed + result.Skipped, What: "path"}
 	}
 	return nil
+}
+
+// pins checks the flags that are about pins.
+func (c *pushCmd) pins(paths int) (*client.PinPolicy, error) {
+	policy, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Pin) == 0 {
+		if policy != nil {
+			return nil, &usageError{Problem: "--keep-revisions, --keep-days and --keep-forever are about a pin", Hint: "name it with --pin NAME"}
+		}
+		return nil, nil //nolint:nilnil // nothing is pinned
+	}
+	for _, name := range c.Pin {
+		if err := client.CheckPinName(name); err != nil {
+			return nil, &usageError{Problem: err.Error()}
+		}
+	}
+	if len(c.Pin) != paths {
+		return nil, &usageError{
+			Problem: fmt.Sprintf("%s for %s: a pin holds one path", ui.Plural(len(c.Pin), "pin", "pins"), ui.Plural(paths, "path", "paths")),
+			Hint:    "give one --pin for each path, in the same order, or push them one by one",
+		}
+	}
+	return policy, nil
+}
+
+// pinList says which pins were not set.
+func pinList(names []string, result client.Result) string {
+	if result.Unpinned == len(names) {
+		return "pin " + strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%d of the pins %s", result.Unpinned, strings.Join(names, ", "))
 }
 
 func (c *pushCmd) paths(stdin io.Reader) ([]string, error) {
@@ -100,6 +159,8 @@ type pushWatcher struct {
 	cmd *pushCmd
 	now func() time.Time
 
+	cache string
+
 	mu       sync.Mutex // guards what follows
 	progress *ui.Progress
 	skipped  map[string][]string // base names by reason
@@ -119,7 +180,8 @@ func (w *pushWatcher) events() client.Events {
 				"event": "retry", "store_path": path.String(), "attempt": attempt, "wait_seconds": wait.Seconds(), "err": err.Error(),
 			})
 		},
-		Done: w.done,
+		Done:   w.done,
+		Pinned: w.pinned,
 	}
 }
 
@@ -174,6 +236,12 @@ func (w *pushWatcher) done(worker int, o client.Outcome) {
 		return
 	}
 	w.event(line, event)
+}
+
+func (w *pushWatcher) pinned(p client.Pin) {
+	w.event(pinned(&p, w.cache), map[string]any{
+		"event": "pinned", "pin": p.Name, "revision": p.Revision, "store_path": p.StorePath, "waiting": p.Waiting,
+	})
 }
 
 func (w *pushWatcher) skip(o client.Outcome) {
@@ -248,7 +316,7 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	if w.ui.JSON() {
 		w.event("", map[string]any{
 			"event": "done", "pushed": result.Pushed, "present": result.Present, "upstream": result.Upstream,
-			"failed": result.Failed, "skipped": result.Skipped, "nar_bytes": result.Bytes, "dur_seconds": result.Took.Seconds(),
+			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "dur_seconds": result.Took.Seconds(),
 		})
 		return
 	}

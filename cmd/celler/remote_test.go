@@ -93,9 +93,8 @@ func TestCacheCommands(t *testing.T) {
 func TestPathCommands(t *testing.T) {
 	object := `{"store_path":"/nix/store/` + hashPart + `-hello","nar_hash":"sha256:xyz","nar_size":1024,"file_size":512,"references":["a"],"sigs":["k:s"]}`
 	_, url := mustAPI(t, map[string]string{
-		"GET" + pathsRequest:                     `200 {"paths":[` + object + `]}`,
-		"GET" + pathsRequest + "/" + hashPart:    "200 " + object,
-		"DELETE" + pathsRequest + "/" + hashPart: "200 ",
+		"GET" + pathsRequest:                  `200 {"paths":[` + object + `]}`,
+		"GET" + pathsRequest + "/" + hashPart: "200 " + object,
 	})
 	check := func(wantCode int, wantOut, wantErr string, args ...string) {
 		t.Helper()
@@ -108,10 +107,6 @@ func TestPathCommands(t *testing.T) {
 	check(exitDone, "1.0 KiB", "", "path", "list", "-l", url+"/ci")
 	check(exitDone, `"nar_bytes":1024`, "", "path", "list", "--json", url+"/ci")
 	check(exitDone, "sha256:xyz", "", "path", "info", url+"/ci", hashPart)
-	check(exitDone, "", "would delete /nix/store/", "path", "delete", "--dry-run", url+"/ci", hashPart)
-	check(exitDone, "", "deleted "+hashPart, "path", "delete", url+"/ci", hashPart)
-	check(exitFailed, "", "nonsense", "path", "delete", url+"/ci", "nonsense")
-	check(exitPartly, "", "1 path done, 1 failed", "path", "delete", url+"/ci", "nonsense", hashPart)
 	check(exitUsage, "", "no store path", "path", "info", url+"/ci", "nonsense")
 }
 
