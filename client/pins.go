@@ -21,7 +21,7 @@ type (
 // PinRequest says what to pin.
 type PinRequest struct {
 	StorePath string     // the whole path; it need not be in the cache yet
-	Policy    *PinPolicy // which revisions to keep; nil = as before, or all of a new pin
+	Policy    *PinPolicy // which revisions to keep; nil = as before, or the newest of a new pin
 	Present   bool       // refuse a path that is not in the cache
 }
 

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// PinPolicy says which revisions of a pin are kept. The newest always is. Without a
-// number, or with Forever, all are.
+// PinPolicy says which revisions of a pin are kept: those that any of the rules keeps.
+// Without a rule it is the newest alone.
 type PinPolicy struct {
-	KeepRevisions int  `json:"keep_revisions,omitempty"` // this many of the newest; 0: any number
-	KeepDays      int  `json:"keep_days,omitempty"`      // those set within so many days; 0: of any age
-	KeepForever   bool `json:"keep_forever,omitempty"`
+	KeepRevisions int  `json:"keep_revisions,omitempty"` // this many of the newest; 0: no such rule
+	KeepDays      int  `json:"keep_days,omitempty"`      // those set in the last so many days; 0: no such rule
+	KeepForever   bool `json:"keep_forever,omitempty"`   // all
 }
 
 // PinRequest is the body of PUT pins, and part of an [UploadInfo]: what to pin, and for
@@ -50,11 +50,8 @@ func (p *PinRequest) valid() error {
 	if p.Policy == nil {
 		return nil
 	}
-	switch q := p.Policy; {
-	case q.KeepRevisions < 0 || q.KeepDays < 0:
+	if q := p.Policy; q.KeepRevisions < 0 || q.KeepDays < 0 {
 		return &ShapeError{Field: "policy", Err: errors.New("expected numbers that are not negative")}
-	case q.KeepForever && (q.KeepRevisions > 0 || q.KeepDays > 0):
-		return &ShapeError{Field: "policy", Err: errors.New("expected either keep_forever or a number of revisions or days")}
 	}
 	return nil
 }
