@@ -164,13 +164,16 @@ func TestWriteAfterCollection(t *testing.T) {
 	t.Run("refused once", func(t *testing.T) {
 		b, d := memblob.New(), newDirectory()
 		s := mkStore(t, b, d, chunkstore.Options{})
-		mustPush(t, s, d, nar)
+		first := mustPush(t, s, d, nar)
 		collect(b, d, s)
 		res := mustPush(t, s, d, nar)
 		if res.NewBytes != int64(len(nar)) {
 			t.Errorf("%d of %d bytes are new", res.NewBytes, len(nar))
 		}
 		wantServed(t, s, &res.Recipe, nar)
+		if s.WasRefused(&res.Recipe) || !s.WasRefused(&first.Recipe) {
+			t.Error("it is not the first recipe that was refused, or not only that")
+		}
 	})
 	t.Run("forgotten after a while", func(t *testing.T) {
 		b, d := memblob.New(), newDirectory()

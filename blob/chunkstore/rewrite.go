@@ -279,11 +279,10 @@ func (w *rewriter) seal(ctx context.Context) error {
 		return err
 	}
 	object, f := g.Seal(id)
-	w.buf = nil // a request that is given up may still be reading it
 	if _, err := w.s.bucket.Put(ctx, pack.Key(id), object); err != nil {
 		return fmt.Errorf("upload %s: %w", pack.Key(id), err)
 	}
-	w.buf = object[:0]
+	w.buf = object[:0] // but not after an error: a request that was given up may still be reading it
 	made := RewrittenObject{ID: id, Bytes: f.Bytes}
 	for i := range f.Parts {
 		made.Layouts = append(made.Layouts, f.NewPack(&f.Parts[i]).Layout)

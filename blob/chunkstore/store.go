@@ -127,6 +127,7 @@ type Store struct {
 	peers        *peers
 	layouts      *lru[chunk.PackID, *packView]
 	footers      *lru[chunk.PackID, *footerEntry]
+	refused      *lru[string, struct{}] // etags
 	buffers      bufferPool
 }
 
@@ -159,6 +160,7 @@ func New(bucket blob.Bucket, dir Directory, o Options) (*Store, error) {
 	s.peers = newPeers(o.HedgeAfter)
 	s.layouts = newLRU[chunk.PackID, *packView](layoutsKept)
 	s.footers = newLRU[chunk.PackID, *footerEntry](footersKept)
+	s.refused = newLRU[string, struct{}](refusedKept)
 	return s, nil
 }
 

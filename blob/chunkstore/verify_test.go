@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"github.com/celler/celler/blob"
@@ -267,4 +269,32 @@ func TestVerifyBudget(t *testing.T) {
 	if _, err := s.Verify(t.Context(), job); !errors.Is(err, enough) || count.Total() > 0 {
 		t.Errorf("without a budget: %v after %d requests", err, count.Total())
 	}
+}
+
+// breaking is a bucket whose streams all end half way as if the objects did.
+type breaking struct{ blob.Bucket }
+
+func (b breaking) GetRange(ctx context.Context, key blob.Key, off, n int64) (io.ReadCloser, error) {
+	body, err := b.Bucket.GetRange(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, n/2), iotest.ErrReader(io.ErrUnexpectedEOF)), body}, nil
+}
+
+// TestVerifyBreaking reads through something that cuts every answer short without
+// saying so. The listing knows better than to call that damage.
+func TestVerifyBreaking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, d, id, _ := mkMoved(t)
+		s := mkStore(t, breaking{b}, d, chunkstore.Options{})
+		defer s.Close()
+		rep, err := s.Verify(t.Context(), chunkstore.VerifyJob{Layouts: d.layoutsIn()[id]})
+		if err == nil || len(rep.Damage) > 0 || rep.Footer != nil {
+			t.Errorf("%+v, %v; want an error and no damage", rep, err)
+		}
+	})
 }
