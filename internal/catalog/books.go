@@ -72,6 +72,7 @@ func (b *books) setPath(id keyspace.CacheID, row *Path) error {
 		if err := b.unname(&old, purgeNot); err != nil {
 			return err
 		}
+		b.entries = append(b.entries, formerEntry(id, &old, b.day))
 	}
 	if err := b.name(row, !replaces || old.NarHash != row.NarHash); err != nil {
 		return err
@@ -95,6 +96,15 @@ func (b *books) removePath(id keyspace.CacheID, old *Path, how purge) error {
 	b.drop(keyspace.AppendPathKey(nil, id, hashPart))
 	if err := b.unname(old, how); err != nil {
 		return err
+	}
+	if how == purgeNow { // nobody is to fetch it any more, by whatever URL of this cache
+		gone, err := formerGone(b.view, old.NarHash, id)
+		if err != nil {
+			return err
+		}
+		b.entries = append(b.entries, gone...)
+	} else {
+		b.entries = append(b.entries, formerEntry(id, old, b.day))
 	}
 	b.count(Totals{Cache: id, Paths: -1, NarBytes: -old.NarSize, ServedBytes: -old.FileSize})
 	b.grow(Growth{Day: b.day, Cache: id, RemovedPaths: 1, RemovedBytes: old.NarSize})

@@ -16,15 +16,22 @@ func formerEntry(cache CacheID, p *Path, day uint32) wal.Entry {
 	return set(keyspace.AppendFormerKey(nil, f.NarHash, f.Cache, f.HashPart), keyspace.AppendFormer(nil, &f))
 }
 
-// formerGone returns the entries that forget who had a NAR, for the operation in which
-// its recipe goes, or in which it is not to be fetched any more.
-func formerGone(v wal.View, narHash [32]byte) ([]wal.Entry, error) {
+// formerGone returns the entries that forget who had a NAR: one cache, for the operation
+// in which it is not to be fetched from there any more; all of them (cache 0) for that in
+// which its recipe goes.
+func formerGone(v wal.View, narHash [32]byte, cache CacheID) ([]wal.Entry, error) {
 	var entries []wal.Entry
 	for row, err := range v.Scan(keyspace.AppendFormerPrefix(nil, narHash), nil) {
+		var f keyspace.Former
+		if err == nil {
+			f, err = keyspace.DecodeFormer(row.Key, row.Value)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("forget who had NAR %x: %w", narHash, err)
 		}
-		entries = append(entries, remove(row.Key))
+		if cache == 0 || f.Cache == cache {
+			entries = append(entries, remove(row.Key))
+		}
 	}
 	return entries, nil
 }
