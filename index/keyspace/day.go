@@ -2,6 +2,7 @@ package keyspace
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 )
 
@@ -11,6 +12,7 @@ import (
 type Day struct {
 	Number uint32    // of the key
 	Ended  time.Time // zero: it is over, but when it ended is not yet known
+	Slot   uint64    // the slot that was written at Ended; 0 as long as that is not known
 	Epoch  uint32    // the upload epoch in force when it ended
 }
 
@@ -22,6 +24,7 @@ func AppendDayKey(dst []byte, number uint32) []byte {
 // AppendDay appends the value of a day.
 func AppendDay(dst []byte, y *Day) []byte {
 	dst = appendTime(append(dst, rowVersion), y.Ended)
+	dst = binary.AppendUvarint(dst, y.Slot)
 	return binary.AppendUvarint(dst, uint64(y.Epoch))
 }
 
@@ -33,7 +36,12 @@ func DecodeDay(key, value []byte) (Day, error) {
 	}
 	d := decoder[[]byte]{what: "day", src: value}
 	d.version()
-	y := Day{Number: binary.BigEndian.Uint32(rest), Ended: d.time(), Epoch: d.uint32("upload epoch")}
+	y := Day{Number: binary.BigEndian.Uint32(rest), Ended: d.time()}
+	y.Slot = d.upTo(math.MaxInt64, "slot")
+	y.Epoch = d.uint32("upload epoch")
+	if d.err == nil && y.Ended.IsZero() != (y.Slot == 0) {
+		d.fail("slot %d and time %v are not both there", y.Slot, y.Ended)
+	}
 	if err := d.end(); err != nil {
 		return Day{}, err
 	}

@@ -113,14 +113,14 @@ func (c *Catalog) Tick(ctx context.Context, o TickOptions) (Clock, error) {
 	if err != nil {
 		return Clock{}, err
 	}
-	now, err := c.askTime(ctx)
+	seq, now, err := c.askTime(ctx)
 	if err != nil {
 		return Clock{}, err
 	}
 	for _, day := range before.days {
 		// It was over before we asked. Whoever ended it did not come to say when.
 		if day.Ended.IsZero() {
-			if err := c.stampDay(ctx, day.Number, now); err != nil {
+			if err := c.stampDay(ctx, day.Number, seq, now); err != nil {
 				return Clock{}, err
 			}
 		}
@@ -138,7 +138,8 @@ func (c *Catalog) Tick(ctx context.Context, o TickOptions) (Clock, error) {
 			if now, err = c.wal.SlotTime(ctx, seq); err != nil {
 				return Clock{}, err
 			}
-			if err := c.stampDay(ctx, k.Day, now); err != nil {
+			now = now.UTC().Truncate(time.Millisecond)
+			if err := c.stampDay(ctx, k.Day, seq, now); err != nil {
 				return Clock{}, err
 			}
 		}
@@ -161,16 +162,17 @@ func (k *Clock) lasted(now time.Time) time.Duration {
 }
 
 // askTime commits something and asks the bucket when it did.
-func (c *Catalog) askTime(ctx context.Context) (time.Time, error) {
+func (c *Catalog) askTime(ctx context.Context) (Seq, time.Time, error) {
 	key := keyspace.AppendCounterKey(nil, keyspace.Ticks)
 	seq, err := c.wal.Commit(ctx, wal.Op{Name: "tick", Cost: 32, Build: func(v wal.View) ([]wal.Entry, error) {
 		n, err := counter(v, keyspace.Ticks)
 		return []wal.Entry{set(key, keyspace.AppendCount(nil, max(n+1, keyspace.FirstCount)))}, err
 	}})
 	if err != nil {
-		return time.Time{}, err
+		return 0, time.Time{}, err
 	}
-	return c.wal.SlotTime(ctx, seq)
+	now, err := c.wal.SlotTime(ctx, seq)
+	return seq, now.UTC().Truncate(time.Millisecond), err
 }
 
 // endDay ends a store day, unless somebody else has, and reports whether it was us.
@@ -222,7 +224,7 @@ func (k *Clock) epochLasted(epoch uint32, now time.Time) time.Duration {
 }
 
 // stampDay notes when a day ended, if nobody has, never before the one before it.
-func (c *Catalog) stampDay(ctx context.Context, day uint32, ended time.Time) error {
+func (c *Catalog) stampDay(ctx context.Context, day uint32, seq Seq, ended time.Time) error {
 	key := keyspace.AppendDayKey(nil, day)
 	_, err := c.wal.Commit(ctx, wal.Op{Name: "note when a store day ended", Cost: 32, Build: func(v wal.View) ([]wal.Entry, error) {
 		y, ok, err := read(v, key, keyspace.DecodeDay)
@@ -233,6 +235,7 @@ func (c *Catalog) stampDay(ctx context.Context, day uint32, ended time.Time) err
 		if err != nil {
 			return nil, err
 		}
+		y.Slot = uint64(seq)
 		if y.Ended = ended; before.Ended.After(ended) {
 			y.Ended = before.Ended
 		}

@@ -24,6 +24,8 @@ var (
 	// ErrTouched: too much has come to life since the collector last looked. Look at
 	// the touches and try again.
 	ErrTouched = errors.New("too much has changed since the last look")
+	// ErrUncounted: a cache of an earlier celler has no counts yet. Recount.
+	ErrUncounted = errors.New("the cache has not been counted: run celler fsck --repair")
 	// ErrStale: what the change was worked out from has changed. Work it out again.
 	ErrStale = errors.New("the state has changed since it was read")
 	// ErrPinned: a pin names the path.

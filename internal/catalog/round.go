@@ -31,4 +31,6 @@ func (c *Catalog) SaveRound(ctx context.Context, r Round) error {
 }
 
 // LastRound returns the last round of collection that ended, if one has.
-func (s *Snapshot) LastRound() (r Round, ok bool, err error) { return Round{}, false, errNotBuilt }
+func (s *Snapshot) LastRound() (r Round, ok bool, err error) {
+	return read(s.view, keyspace.AppendRoundKey(nil), keyspace.DecodeRound)
+}

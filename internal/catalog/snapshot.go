@@ -282,7 +282,9 @@ func (s *Snapshot) Packs() iter.Seq2[PackState, error] {
 
 // Pack returns one pack; ok is false if it is not known, and Condemned may be set all
 // the same.
-func (s *Snapshot) Pack(id chunk.PackID) (p PackState, ok bool, err error) { return readPack(s.view, id) }
+func (s *Snapshot) Pack(id chunk.PackID) (p PackState, ok bool, err error) {
+	return readPack(s.view, id)
+}
 
 func readPack(v getter, id chunk.PackID) (p PackState, ok bool, err error) {
 	if p.Layout, ok, err = read(v, keyspace.AppendPackKey(nil, id), keyspace.DecodePack); err == nil {
