@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -138,6 +139,9 @@ func (l *Log) seal(b *batch) error {
 	seg := &Segment{
 		Store: l.store, Seq: b.seq, Prev: l.digest, Writer: l.writer, Batch: b.number,
 		Time: l.env.Now(), Entries: b.entries,
+	}
+	if l.o.Address != "" {
+		seg.Entries = append(slices.Clip(b.entries), l.addressEntry())
 	}
 	var err error
 	if b.object, err = l.codec.append(nil, seg); err != nil {

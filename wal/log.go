@@ -37,7 +37,7 @@ type Log struct {
 	pace    pace
 	caught  bool // the last thing the sequencer did was a catch-up
 
-	poll *rand.Rand // jitter of Run; used by nobody else
+	poll poller // of Run; used by nobody else
 	stop context.CancelFunc
 	done chan struct{} // closed by the sequencer when it ends
 	wake chan struct{} // holds one token; never closed
@@ -49,6 +49,7 @@ type Log struct {
 	applied  Seq
 	advanced chan struct{} // closed, and replaced, when applied grows
 	fresh    time.Time     // when the last successful catch-up began
+	hints    hints
 	doubt    *InDoubtError
 	fatal    error // why the log is read-only for good
 	ended    error // what callers are told once the sequencer has ended
@@ -93,7 +94,7 @@ func (l *Log) prepare(ctx context.Context) error {
 	if _, err := io.ReadFull(l.env.Rand, seed[:]); err != nil {
 		return fmt.Errorf("draw a seed: %w", err)
 	}
-	l.poll = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
+	l.poll.rand = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
 	var err error
 	if l.seq, l.digest, err = l.state.Position(); err != nil {
 		return fmt.Errorf("read the state's position: %w", err)
@@ -270,18 +271,24 @@ func (l *Log) Err() error {
 	return nil
 }
 
-// Run catches up every Options.PollInterval, until ctx is done or the Log is
-// closed, when it returns nil, or until the log fails for good. The caller owns
-// the goroutine.
+// Run catches up whenever nobody has for Options.PollInterval, until ctx is done or
+// the Log is closed, when it returns nil, or until the log fails for good. The caller
+// owns the goroutine.
 func (l *Log) Run(ctx context.Context) error {
 	failing := false
 	for l.fatalErr() == nil {
-		tenth := l.o.PollInterval / 10
-		l.env.Sleep(ctx, l.o.PollInterval-tenth+time.Duration(l.poll.Int64N(int64(2*tenth)+1)), nil)
+		l.env.Sleep(ctx, l.nextPoll(l.env.Now()), nil)
 		if ctx.Err() != nil {
 			return nil
 		}
-		_, err := l.CatchUp(ctx)
+		if l.Staleness(l.env.Now()) < l.o.PollInterval/2 && !failing {
+			continue // somebody else has looked meanwhile
+		}
+		before := l.Seq()
+		seq, err := l.CatchUp(ctx)
+		if err == nil && seq > before {
+			l.poll.found = seq
+		}
 		switch {
 		case errors.Is(err, ErrClosed), ctx.Err() != nil:
 			return nil

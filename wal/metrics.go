@@ -18,6 +18,7 @@ type logMetrics struct {
 	bootstraps     *metrics.Counter
 	catchUpOK      *metrics.Counter
 	catchUpFailed  *metrics.Counter
+	hints          map[string]*metrics.Counter // what Hint was told, a closed set; read only
 	results        map[string]*metrics.Counter // outcome of Commit, a closed set; read only
 	seq            *metrics.Gauge
 	inDoubt        *metrics.Gauge // 1 while a batch is in doubt for longer than Options.GiveUp
@@ -44,12 +45,21 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 		failed:         set.GetOrCreateGauge("celler_wal_failed", nil),
 		queue:          set.GetOrCreateGauge("celler_wal_queued_ops", nil),
 		results:        make(map[string]*metrics.Counter),
+		hints:          make(map[string]*metrics.Counter),
+	}
+	for _, result := range []string{hintNews, hintKnown} {
+		m.hints[result] = set.GetOrCreateCounter(`celler_wal_hints_total{result="` + result + `"}`)
 	}
 	for _, result := range []string{resultCommitted, resultRejected, resultUnknown, resultUnavailable} {
 		m.results[result] = set.GetOrCreateCounter(`celler_wal_commits_total{result="` + result + `"}`)
 	}
 	return m
 }
+
+const (
+	hintNews  = "news"  // led to a catch-up
+	hintKnown = "known" // came too late, or twice
+)
 
 const (
 	resultCommitted   = "committed"   // in a slot, or nothing to do

@@ -25,6 +25,11 @@ type Options struct {
 	MaxBatch int
 	// PollInterval is how often Run looks for new segments, ± 10 %. Default 1 s.
 	PollInterval time.Duration
+	// HintedPollInterval takes its place while Hinted says so. Default 5 s.
+	HintedPollInterval time.Duration
+	// Hinted, if set, reports whether all known peers of this replica are alive and
+	// tell it what they commit. It is asked before each pause.
+	Hinted func() bool
 	// MaxStaleness is the age of the last successful catch-up at which Fresh
 	// turns false. Default 60 s.
 	MaxStaleness time.Duration
@@ -33,6 +38,13 @@ type Options struct {
 	// GiveUp is how long a batch may be in doubt before its callers are told
 	// ErrUnknown. The batch itself is never given up. Default 20 s.
 	GiveUp time.Duration
+
+	// Address is where peers can reach this replica. Every segment of ours says so, in
+	// an entry that changes nothing. Empty, the default: they are told nothing.
+	Address string
+	// OnWon, if set, is called by the sequencer as soon as a create has succeeded:
+	// others are likely to find something in that slot. It must not block.
+	OnWon func(Seq)
 
 	// OnApply, if set, is called after each segment was applied, by the goroutine
 	// that applied it. It must not call the Log.
@@ -57,6 +69,7 @@ func (o Options) withDefaults() Options {
 	o.MaxSegmentBytes = min(o.MaxSegmentBytes, o.MaxOpBytes)
 	orDefault(&o.MaxBatch, 4096)
 	orDefault(&o.PollInterval, time.Second)
+	orDefault(&o.HintedPollInterval, 5*time.Second)
 	orDefault(&o.MaxStaleness, time.Minute)
 	orDefault(&o.CallTimeout, 15*time.Second)
 	orDefault(&o.GiveUp, 20*time.Second)

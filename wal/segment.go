@@ -54,13 +54,16 @@ const (
 	// PushBoundary changes nothing. It marks where the entries of one operation
 	// begin: Key is its name, Value is for people and metrics.
 	PushBoundary Kind = 16
+	// PeerAddress changes nothing. Key is where the writer of the segment hears from
+	// its peers. Being of an optional kind, it may be ignored.
+	PeerAddress Kind = 128
 )
 
 // firstOptionalKind is the first kind that a reader may ignore.
 const firstOptionalKind Kind = 128
 
 func (k Kind) known() bool {
-	return k == Set || k == Delete || k == DeleteRange || k == PushBoundary
+	return k == Set || k == Delete || k == DeleteRange || k == PushBoundary || k == PeerAddress
 }
 
 func (k Kind) String() string {
@@ -73,6 +76,8 @@ func (k Kind) String() string {
 		return "delete-range"
 	case PushBoundary:
 		return "push-boundary"
+	case PeerAddress:
+		return "peer-address"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }

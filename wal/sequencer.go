@@ -173,6 +173,9 @@ func (l *Log) attempt(ctx context.Context) {
 			return
 		}
 		b.won = true
+		if l.o.OnWon != nil {
+			l.o.OnWon(b.seq)
+		}
 	}
 	if !l.o.Mutants.noWriterCheck() {
 		// The writer's half of I1: the slot may have been truncated long ago, and

@@ -71,6 +71,7 @@ type Node struct {
 	verifier   *auth.Verifier
 	listener   net.Listener
 	server     *http.Server
+	peers      *peers // nil if there is no address to tell them
 
 	closers []closer // in the order of opening
 }
@@ -230,12 +231,15 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose("index", n.db.Close)
-	n.log, err = wal.Open(ctx, n.logBucket, n.db, wal.Options{
+	o := wal.Options{
 		Logger:       n.o.Logger,
 		Metrics:      n.o.Metrics,
 		PollInterval: time.Duration(n.cfg.WAL.PollInterval),
 		MaxStaleness: time.Duration(n.cfg.WAL.MaxStaleness),
-	})
+	}
+	n.openPeers()
+	n.peers.walOptions(&o)
+	n.log, err = wal.Open(ctx, n.logBucket, n.db, o)
 	if err != nil {
 		return fmt.Errorf("open log in bucket %s: %w", n.cfg.LogBucket, err)
 	}

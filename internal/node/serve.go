@@ -111,7 +111,7 @@ func (e *ListenError) Unwrap() error { return e.Err }
 func (n *Node) serve() {
 	set := n.o.Metrics
 	set.GetOrCreateGauge(buildInfo(n.o.Version), func() float64 { return 1 })
-	handler := httpapi.New(n.cat, n.chunks, n.verifier, httpapi.Options{
+	o := httpapi.Options{
 		Logger:              n.o.Logger,
 		Metrics:             set,
 		MetricsHandler:      telemetry.MetricsHandler(set),
@@ -123,9 +123,10 @@ func (n *Node) serve() {
 		SubstituterEndpoint: n.cfg.SubstituterEndpoint,
 		MaxUploadInfoBytes:  int(n.cfg.MaxNarInfoSize),
 		Past:                n.pastText(),
-	})
+	}
+	n.peerOptions(&o)
 	n.server = &http.Server{
-		Handler:           handler,
+		Handler:           httpapi.New(n.cat, n.chunks, n.verifier, o),
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -144,6 +145,9 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.follow(background) })
 	if n.past == nil {
 		wg.Go(func() { n.sweep(background) })
+	}
+	if n.peers != nil {
+		wg.Go(func() { n.peers.run(background, n.introduce) })
 	}
 	if n.cfg.Maintenance == "on" && n.past == nil {
 		wg.Go(func() { n.maintain(background) })

@@ -17,6 +17,7 @@ func goroutines() map[string]string {
 		"client/upload.go dump":             "narDump.stop, which put always calls",
 		"httpapi/narbody.go newNarBody":     "narBody.close, which the handler always calls",
 		"index/bootstrap.go fetchTables":    "fetchTables, before it returns",
+		"internal/node/peer.go run":         "run, before it returns",
 		"internal/node/serve.go Run":        "Run, before it returns",
 		"internal/ui/progress.go Progress":  "Progress.Close",
 		"nix/nar/dump.go tree":              "tree, before it returns",
