@@ -48,6 +48,22 @@ func (m *marks) recipe(r *chunk.Recipe, fresh func(chunk.Run)) (strays int) {
 	return strays
 }
 
+// stretch makes the packs that r names known as far as it names them.
+func (m *marks) stretch(r *chunk.Recipe) {
+	for _, run := range r.Runs {
+		end := int(run.First) + int(run.Count)
+		p := m.packs[run.Pack]
+		if p == nil {
+			p = &packMarks{}
+			m.packs[run.Pack] = p
+		}
+		if end > p.chunks {
+			p.chunks = end
+			p.live = append(p.live, mkBits(max(0, end-64*len(p.live)))...)
+		}
+	}
+}
+
 // dead yields the stretches of chunks of a pack that nothing has marked.
 func (m *marks) dead(id chunk.PackID) iter.Seq[chunk.Run] {
 	return func(yield func(chunk.Run) bool) {
