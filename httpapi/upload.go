@@ -181,6 +181,9 @@ func (x *exchange) knownRecipe(ctx context.Context, up *upload) (*chunk.Recipe, 
 		// tell a stranger that some cache here has this NAR.
 		return nil, nil //nolint:nilnil // as if there were none
 	}
+	if x.s.chunks.WasRefused(&recipe) {
+		return nil, nil //nolint:nilnil // something of it is gone
+	}
 	content, err := x.s.chunks.Open(ctx, &recipe)
 	if err != nil {
 		x.s.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "a known NAR cannot be served and is stored again",
