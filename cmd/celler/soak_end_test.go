@@ -1,0 +1,100 @@
+//go:build soak
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// finish stops everything and looks at what is left in the bucket.
+func (s *soak) finish(t *testing.T) {
+	t.Helper()
+	for _, server := range s.store.servers {
+		if err := server.end(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		for _, d := range server.deaths {
+			t.Errorf("%s ended by itself: %s", server.name, d)
+		}
+		if lines := server.logged("panic:", "fatal error:", "forked", "rolled back"); len(lines) > 0 {
+			t.Errorf("%s logged:\n%s", server.name, lines[0])
+		}
+	}
+	if _, err := s.run(t.Context(), 0, "compact", "--steal", "--bucket", bucketAt(s.s3), "--compact.log-retention=0s", "--compact.keep-segments=0"); err != nil {
+		t.Error(err)
+	}
+	last := &soakServer{rig: s.soakRig, name: "last", addr: soakAddr(t), local: filepath.Join(s.dir, "last")}
+	t.Cleanup(func() { last.end(syscall.SIGKILL) })
+	if err := last.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	live, err := s.store.readAll(last)
+	if err != nil {
+		t.Error(err)
+	}
+	s.add("paths live at the end", live)
+	s.fsck(t)
+	if err := last.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+}
+
+// fsck has the bucket read from end to end.
+func (s *soak) fsck(t *testing.T) {
+	t.Helper()
+	if !s.has(t.Context(), "fsck") {
+		t.Log("this celler has no fsck")
+		return
+	}
+	out, err := s.run(t.Context(), 0, "fsck", "--read", "--bucket", bucketAt(s.s3))
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// report judges the histories, prints what happened, and wants everything to have happened.
+func (s *soak) report(t *testing.T, span time.Duration) {
+	t.Helper()
+	began := time.Now()
+	ops, unknown := s.store.history.check(t, os.Getenv("CELLER_TEST_SOAK_OUT"))
+	s.count["operations"], s.count["operations without an answer"] = ops, unknown
+	s.count["NARs compared"] = s.store.nars
+	for _, server := range s.store.servers {
+		s.count["server starts"] += server.starts
+	}
+	for how, name := range []string{"answers cut", "answers lost", "requests cut"} {
+		s.count[name] = s.tools.counts()[how]
+		for _, server := range s.store.servers {
+			s.count[name] += server.proxy.counts()[how]
+		}
+	}
+	for _, w := range s.store.wrong {
+		t.Error(w)
+	}
+	t.Logf("in %v: %s", span, tally(s.count))
+	t.Logf("requests that came to nothing: %s", tally(s.store.faults))
+	t.Logf("histories of %d paths judged in %v", len(s.store.history.ops), time.Since(began).Round(time.Millisecond))
+	for i, stray := range s.strays {
+		if i < 5 {
+			t.Logf("gave up: %.400s", stray)
+		}
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("what was broken when:\n%s", strings.Join(s.events, "\n"))
+		}
+	}()
+	for _, must := range []string{
+		"operations", "NARs compared", "paths live at the end", "servers killed", "servers stopped across a truncation", "blackouts",
+		"compactor rounds", "compactors killed", "compactors stopped", "flushes", "merges", "truncations", "answers cut", "answers lost", "requests cut",
+	} {
+		if s.count[must] == 0 {
+			t.Errorf("there were no %s: the test has shown nothing about them", must)
+		}
+	}
+}
