@@ -26,7 +26,8 @@ type books struct {
 
 // narCount is what an operation makes of the rows of one NAR.
 type narCount struct {
-	before, now Nar // Paths 0: there is no row
+	before, now Nar  // Paths 0: there is no row
+	fixed       bool // a recount changes it, and counts the store by itself
 	orphan      *Unreferenced
 	purge       purge
 }
@@ -261,6 +262,9 @@ func (b *books) closeNar(narHash [32]byte, n *narCount) {
 	}
 	if n.now.Paths > 0 {
 		t.Nars, t.NarsBytes, t.NarsServed = t.Nars+1, t.NarsBytes+n.now.NarSize, t.NarsServed+n.now.ServedSize
+	}
+	if n.fixed {
+		t = Totals{Unreferenced: t.Unreferenced}
 	}
 	b.add(t)
 }

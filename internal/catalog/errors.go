@@ -92,5 +92,6 @@ func (e *BadRecipeError) Unwrap() error { return e.Err }
 
 var (
 	errNotBuilt = errors.New("not built yet")
+	errEnough   = errors.New("enough")
 	errPartGone = errors.New("one of its parts is not there")
 )
