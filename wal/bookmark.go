@@ -35,7 +35,8 @@ type Bookmark struct {
 	Store   StoreID   `json:"store"`
 	Name    string    `json:"name"`
 	Seq     Seq       `json:"seq"`
-	At      time.Time `json:"at"` // by the clock of who set it; zero if not known
+	Stored  time.Time `json:"stored,omitzero"` // when the slot was, by the bucket's clock; zero if that was not known any more
+	At      time.Time `json:"at"`              // when the bookmark was set, by the clock of who did; zero if not known
 	By      string    `json:"by,omitempty"`
 }
 
@@ -185,6 +186,9 @@ func (o RootChange) SetBookmark(ctx context.Context, bucket blob.Bucket, b Bookm
 		}
 	}
 	b.Version, b.Store, b.By = bookmarkVersion, root.Store, cut(b.By, maxWhoBytes)
+	if b.Stored, err = SlotTime(ctx, bucket, b.Seq); err != nil && !errors.Is(err, blob.ErrNotExist) {
+		return b, fmt.Errorf("write what bookmark %q is about (the bookmark itself is set): %w", b.Name, err)
+	}
 	body, err := EncodeBookmark(b)
 	if err == nil {
 		_, err = bucket.Put(ctx, BookmarkKey(b.Name), body)
@@ -246,6 +250,23 @@ func Bookmarks(ctx context.Context, bucket blob.Bucket) ([]Bookmark, error) {
 	}
 	slices.SortStableFunc(all, func(x, y Bookmark) int { return cmp.Compare(x.Seq, y.Seq) })
 	return all, nil
+}
+
+// KeptSince returns when the oldest slot with a bookmark was stored, by the bucket's
+// clock, and false if there is no bookmark. What a state of then or later refers to must
+// be kept. It is the zero time if that is not known: then everything must.
+func KeptSince(ctx context.Context, bucket blob.Bucket) (since time.Time, ok bool, err error) {
+	all, err := Bookmarks(ctx, bucket)
+	if err != nil || len(all) == 0 {
+		return time.Time{}, false, err
+	}
+	since = all[0].Stored
+	for _, b := range all[1:] { // the oldest is the first, but clocks may have been set
+		if b.Stored.Before(since) {
+			since = b.Stored
+		}
+	}
+	return since, true, nil
 }
 
 // ListBookmarks returns what the objects of bookmarks say, for the making of a new ROOT
