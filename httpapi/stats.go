@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/auth"
@@ -20,7 +19,11 @@ func (s *server) cacheStats(x *exchange) error {
 		return err
 	}
 	ctx := x.r.Context()
-	out, clock, err := s.statsOf(ctx, cache.Name)
+	st, err := s.cat.Stats(ctx, cache.Name)
+	if err != nil {
+		return err
+	}
+	out, err := s.statsOf(ctx, cache.Name, &st)
 	if err != nil {
 		return err
 	}
@@ -32,7 +35,7 @@ func (s *server) cacheStats(x *exchange) error {
 		day := wire.Growth{
 			Day: g.Day, AddedPaths: g.AddedPaths, AddedBytes: g.AddedBytes, RemovedPaths: g.RemovedPaths, RemovedBytes: g.RemovedBytes,
 		}
-		if ended := endOf(&clock, g.Day); !ended.IsZero() {
+		if ended := st.Clock.Ended(g.Day); !ended.IsZero() {
 			day.Ended = &ended
 		}
 		out.Growth = append(out.Growth, day)
@@ -48,15 +51,23 @@ func (s *server) stats(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	out := wire.Stats{Caches: []wire.CacheStats{}}
+	var names []catalog.CacheName
 	for i := range caches {
-		if !caches[i].Public && !x.grant.Permission(string(caches[i].Name)).Pull {
-			continue
+		if caches[i].Public || x.grant.Permission(string(caches[i].Name)).Pull {
+			names = append(names, caches[i].Name)
 		}
-		one, _, err := s.statsOf(ctx, caches[i].Name)
-		if errors.Is(err, catalog.ErrNoCache) {
+	}
+	stats, err := s.cat.StatsOfAll(ctx, names)
+	if err != nil {
+		return err
+	}
+	out := wire.Stats{Caches: []wire.CacheStats{}}
+	for _, name := range names {
+		st, ok := stats[name]
+		if !ok {
 			continue // destroyed since
 		}
+		one, err := s.statsOf(ctx, name, &st)
 		if err != nil {
 			return err
 		}
@@ -74,39 +85,25 @@ func (s *server) stats(x *exchange) error {
 	return nil
 }
 
-func (s *server) statsOf(ctx context.Context, name catalog.CacheName) (wire.CacheStats, catalog.Clock, error) {
-	st, err := s.cat.Stats(ctx, name)
-	if err != nil {
-		return wire.CacheStats{}, catalog.Clock{}, err
-	}
+func (s *server) statsOf(ctx context.Context, name catalog.CacheName, st *catalog.Stats) (wire.CacheStats, error) {
 	out := wire.CacheStats{
 		Cache: string(name), Paths: st.Paths, NarBytes: st.NarBytes, FileBytes: st.ServedBytes,
-		NewBytes: st.BroughtBytes, NewStoredBytes: st.BroughtStored,
+		NewBytes: st.BroughtBytes, NewStoredBytes: st.BroughtStored, Uncounted: !st.Counted,
 	}
 	if o := st.Oldest; o != nil {
 		p, err := s.cat.Path(ctx, name, o.HashPart)
 		switch {
 		case errors.Is(err, catalog.ErrNoPath): // gone since
 		case err != nil:
-			return wire.CacheStats{}, catalog.Clock{}, err
+			return wire.CacheStats{}, err
 		default:
 			out.OldestUse = &wire.OldestUse{StorePath: p.StorePath.String()}
-			if ended := endOf(&st.Clock, o.Day); !ended.IsZero() {
+			if ended := st.Clock.Ended(o.Day); !ended.IsZero() {
 				out.OldestUse.Until = &ended
 			}
 		}
 	}
-	return out, st.Clock, nil
-}
-
-// endOf is when a store day ended by the bucket's clock; zero if it has not, or if that
-// is not known.
-func endOf(k *catalog.Clock, day uint32) time.Time {
-	age := k.Age(day)
-	if age <= 0 || k.Now.IsZero() {
-		return time.Time{}
-	}
-	return k.Now.Add(-age).UTC()
+	return out, nil
 }
 
 func storeStats(t *catalog.Totals) *wire.StoreStats {

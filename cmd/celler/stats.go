@@ -57,6 +57,9 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		a.ui.Note("no caches that you may see on %s", r.Endpoint)
 		return nil
 	}
+	for i := range stats.Caches {
+		uncounted(a, &stats.Caches[i])
+	}
 	rows := make([][]string, 0, len(stats.Caches))
 	for i := range stats.Caches {
 		s := &stats.Caches[i]
@@ -84,6 +87,7 @@ func (c *statsCmd) ofCache(ctx context.Context, a *app) error {
 	if a.ui.JSON() {
 		return a.ui.Value(s)
 	}
+	uncounted(a, &s)
 	rows := [][]string{
 		{"Paths:", strconv.FormatInt(s.Paths, 10)},
 		{"NARs:", ui.Size(s.NarBytes)},
@@ -121,6 +125,13 @@ func printStore(a *app, s *client.StoreStats) {
 			ui.Size(s.BuriedBytes), ui.Plural(int(s.Buried), "object", "objects"))},
 		{"Unreferenced:", ui.Plural(int(s.Unreferenced), "NAR", "NARs")},
 	})
+}
+
+// uncounted warns of numbers that are too small.
+func uncounted(a *app, s *client.CacheStats) {
+	if s.Uncounted {
+		a.ui.Warn("the numbers of cache %q do not tell all: it has paths from before they were kept; \"%s fsck --repair\" counts them", s.Cache, a.ui.Self())
+	}
 }
 
 // saved shows a size and what part of another one it is.

@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
+	"path"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,6 +28,7 @@ func again[T any](t *testing.T, v T, decode func([]byte) (T, error)) {
 
 func FuzzUploadInfo(f *testing.F) {
 	f.Add([]byte(`{"cache":"c","store_path_hash":"h","store_path":"p","references":["r"],"system":null,"deriver":"d","sigs":["s"],"ca":"x","nar_hash":"n","nar_size":7}`))
+	f.Add([]byte(`{"cache":"c","store_path_hash":"h","store_path":"p","references":[],"sigs":[],"nar_hash":"n","nar_size":7,"pin":{"name":"main","policy":{"keep_days":3}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if u, err := DecodeUploadInfo(body); err == nil {
 			again(t, u, DecodeUploadInfo)
@@ -46,6 +49,39 @@ func FuzzCacheBodies(f *testing.F) {
 		}
 		if r, err := DecodeTokenRequest(body); err == nil {
 			again(t, r, DecodeTokenRequest)
+		}
+	})
+}
+
+func FuzzPinBodies(f *testing.F) {
+	f.Add([]byte(`{"store_path":"/nix/store/x","policy":{"keep_revisions":1,"keep_days":2,"keep_forever":true},"present":true}`))
+	f.Add([]byte(`{"store_path":"","policy":null,"present":null,"x":[{}]}`))
+	f.Add([]byte(`{"paths":["a","b"],"closure":true,"dry_run":false,"now":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if p, err := DecodePinRequest(body); err == nil {
+			if q := p.Policy; q != nil && (q.KeepRevisions < 0 || q.KeepDays < 0) {
+				t.Fatalf("policy %+v is taken", q)
+			}
+			again(t, p, DecodePinRequest)
+		}
+		if r, err := DecodeDeleteRequest(body); err == nil {
+			again(t, r, DecodeDeleteRequest)
+		}
+	})
+}
+
+// FuzzCheckPinName: what is a name can be a URL, and comes out of it as it went in.
+func FuzzCheckPinName(f *testing.F) {
+	f.Add("release/24.05")
+	f.Add("a/../b")
+	f.Add("https://x@y+z_0")
+	f.Fuzz(func(t *testing.T, name string) {
+		if CheckPinName(name) != nil {
+			return
+		}
+		u, err := url.Parse("http://h/pins/" + name)
+		if err != nil || u.Path != "/pins/"+name || path.Clean(u.Path) != u.Path || u.RawQuery != "" || u.Fragment != "" {
+			t.Fatalf("%q becomes %+v, %v", name, u, err)
 		}
 	})
 }

@@ -42,7 +42,10 @@ func DecodePinRequest(body []byte) (PinRequest, error) {
 			return PinRequest{}, err
 		}
 	}
-	p.Present = present != nil && *present
+	if p.StorePath == "" {
+		return PinRequest{}, &ShapeError{Field: "store_path", Err: errors.New("the text is empty")}
+	}
+	p.Present = deref(present)
 	return p, p.valid()
 }
 

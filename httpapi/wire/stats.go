@@ -22,6 +22,10 @@ type CacheStats struct {
 	NewBytes       int64 `json:"new_bytes"`
 	NewStoredBytes int64 `json:"new_stored_bytes"`
 
+	// Uncounted: the numbers do not tell all, because some of the paths were pushed before
+	// they were kept.
+	Uncounted bool `json:"uncounted,omitempty"`
+
 	OldestUse *OldestUse `json:"oldest_use,omitempty"` // absent if there is no path
 	Growth    []Growth   `json:"growth,omitempty"`     // the last store days, newest first
 }

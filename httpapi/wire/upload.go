@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"errors"
+)
 
 // UploadInfo says what the NAR in the body of an upload is. All texts are as they came:
 // who decodes them parses them.
@@ -63,6 +66,9 @@ func optionalPin(f fields, to **PinRequest) error {
 		if err != nil {
 			return &ShapeError{Field: "pin", Err: err}
 		}
+	}
+	if p.Name == "" {
+		return &ShapeError{Field: "pin", Err: errors.New("the name is empty")}
 	}
 	*to = &p
 	return nil

@@ -36,8 +36,35 @@ func (c *Catalog) Stats(ctx context.Context, cache CacheName) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	return c.statsOf(doing, id)
+}
+
+// StatsOfAll returns the statistics of several caches, leaving out those that are not
+// there, with one look at the log.
+func (c *Catalog) StatsOfAll(ctx context.Context, caches []CacheName) (map[CacheName]Stats, error) {
+	const doing = "look up statistics"
+	if err := c.catchUp(ctx, doing); err != nil {
+		return nil, err
+	}
+	all := make(map[CacheName]Stats, len(caches))
+	for _, name := range caches {
+		t, err := c.localTenant(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", doing, err)
+		}
+		if t == nil {
+			continue
+		}
+		if all[name], err = c.statsOf(doing, t.cache.ID); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// statsOf reads the statistics of a cache, or of the store (0), from the index.
+func (c *Catalog) statsOf(doing string, id keyspace.CacheID) (s Stats, err error) {
 	// One row holds all numbers, so they are of one moment.
-	s := Stats{}
 	s.Totals, s.Counted, err = local(c, keyspace.AppendTotalsKey(nil, id), keyspace.DecodeTotals)
 	if err != nil {
 		return Stats{}, fmt.Errorf("%s: %w", doing, err)
