@@ -97,5 +97,5 @@ func (c *codec) decode(frame, buf []byte, plain int) ([]byte, error) {
 	if len(out) != plain {
 		return nil, fmt.Errorf("%d plain bytes, want %d", len(out), plain)
 	}
-	return out, nil
+	return buf[:len(out)], nil // with all its room, by which the pool knows it
 }
