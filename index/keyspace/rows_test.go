@@ -96,8 +96,144 @@ func rows(t testing.TB) []row {
 		secretRow("secret", &Secret{Name: "token-hs256", Value: []byte("sesame"), Created: mkTime()}),
 		counterRow("counter", UploadEpoch, 3), counterRow("counter 2", NextCacheID, 1<<32-1),
 		condemnedRow("condemned", &cond),
+		condemnedRow("condemned purge", &Condemned{Pack: l.ID, Bytes: 5, Ranges: []Range{{0, 2}}, Purge: true}),
+		condemnedRow("condemned purge only", &Condemned{Pack: l.ID, Purge: true}),
 		destroyedRow("destroyed", &Destroyed{ID: 9, Name: "old", At: mkTime()}),
+		destroyedRow("destroyed building", &Destroyed{ID: 9, Name: "old", At: mkTime(), Building: 7}),
+		counterRow("counter 3", OpenDay, 400), counterRow("counter 4", Ticks, 12),
+		narRow(Nar{NarHash: r.NarHash, Paths: 3, NarSize: 226560, ServedSize: 50000}),
+		unreferencedRow("unreferenced", Unreferenced{NarHash: r.NarHash, Day: 300}),
+		unreferencedRow("unreferenced purge", Unreferenced{NarHash: r.NarHash, Day: 1, Purge: true, Now: true}),
+		lastUseRow(Use{Cache: 7, HashPart: p.StorePath.HashPart(), Day: 300}),
+		useRow(Use{Cache: 7, HashPart: p.StorePath.HashPart(), Day: 300}),
+		totalsRow("totals", &Totals{Cache: 7, Paths: 3, NarBytes: 500, ServedBytes: 99, BroughtBytes: 300, BroughtStored: 80}),
+		totalsRow("totals none", &Totals{Cache: 8}),
+		totalsRow("totals store", &Totals{
+			Paths: 3, NarBytes: 500, ServedBytes: 99, BroughtBytes: 300, BroughtStored: 80, Nars: 2, NarsBytes: 400, NarsServed: 70, Chunks: 1000, ChunkBytes: 300,
+			Dead: 5, DeadBytes: 6, Packs: 3, Objects: 2, StoredBytes: 600, Buried: 1, BuriedBytes: 100, Unreferenced: 4,
+		}),
+		growthRow(&Growth{Day: 300, Cache: 7, AddedPaths: 4, AddedBytes: 5000, RemovedPaths: 1, RemovedBytes: 200}),
+		dayRow("day", &Day{Number: 300, Ended: mkTime(), Slot: 12345, Epoch: 17}), dayRow("day open end", &Day{Number: 1, Epoch: 1}),
+		markRow("mark", &Mark{Generation: 9, Running: true, Touches: 1000}), markRow("mark ended", &Mark{Generation: 9}),
+		touchRow("touch", &Touch{Generation: 9, Serial: 1000, Cache: 7, HashPart: p.StorePath.HashPart(), Recipe: true, NarHash: r.NarHash}),
+		touchRow("touch path", &Touch{Generation: 9, Serial: 1, Cache: 7, HashPart: p.StorePath.HashPart()}),
+		objectRow("object", &Object{ID: l.ID, Bytes: 4096, Packs: []chunk.PackID{{Epoch: 1, Rand: 5}, {Epoch: 1, Rand: 6}, {Epoch: 2, Rand: 1}}}),
+		objectRow("object empty", &Object{ID: l.ID, Bytes: 4096}),
+		buriedRow(&Buried{Object: l.ID, Day: 300, Bytes: 4096}),
+		pinRow("pin", &Pin{Cache: 7, Name: "release/24.05", Policy: PinPolicy{KeepRevisions: 5, KeepDays: 30}, Newest: 12, Created: mkTime()}),
+		pinRow("pin forever", &Pin{Cache: 7, Name: "x", Policy: PinPolicy{KeepForever: true}}),
+		revisionRow(&PinRevision{Cache: 7, Pin: "release/24.05", Number: 12, StorePath: p.StorePath, Day: 300, At: mkTime(), By: "alice"}),
+		formerRow(&Former{NarHash: r.NarHash, Cache: 7, HashPart: p.StorePath.HashPart(), Day: 300}),
+		roundRow(&Round{Ended: mkTime(), Summary: []byte(`{"paths":1}`)}),
 	}
+}
+
+func narRow(n Nar) row {
+	return row{"nar", AppendNarKey(nil, n.NarHash), AppendNar(nil, &n), func(key, value []byte) (row, error) {
+		n, err := DecodeNar(key, value)
+		return narRow(n), err
+	}}
+}
+
+func unreferencedRow(name string, u Unreferenced) row {
+	return row{name, AppendUnreferencedKey(nil, u.NarHash), AppendUnreferenced(nil, &u), func(key, value []byte) (row, error) {
+		u, err := DecodeUnreferenced(key, value)
+		return unreferencedRow(name, u), err
+	}}
+}
+
+func lastUseRow(u Use) row {
+	return row{"last-use", AppendLastUseKey(nil, u.Cache, u.HashPart), AppendLastUse(nil, u.Day), func(key, value []byte) (row, error) {
+		u, err := DecodeLastUse(key, value)
+		return lastUseRow(u), err
+	}}
+}
+
+func useRow(u Use) row {
+	return row{"use", AppendUseOrderKey(nil, u), AppendUseOrder(nil), func(key, value []byte) (row, error) {
+		u, err := DecodeUseOrder(key, value)
+		return useRow(u), err
+	}}
+}
+
+func totalsRow(name string, v *Totals) row {
+	return row{name, AppendTotalsKey(nil, v.Cache), AppendTotals(nil, v), func(key, value []byte) (row, error) {
+		v, err := DecodeTotals(key, value)
+		return totalsRow(name, &v), err
+	}}
+}
+
+func growthRow(g *Growth) row {
+	return row{"growth", AppendGrowthKey(nil, g.Day, g.Cache), AppendGrowth(nil, g), func(key, value []byte) (row, error) {
+		g, err := DecodeGrowth(key, value)
+		return growthRow(&g), err
+	}}
+}
+
+func dayRow(name string, y *Day) row {
+	return row{name, AppendDayKey(nil, y.Number), AppendDay(nil, y), func(key, value []byte) (row, error) {
+		y, err := DecodeDay(key, value)
+		return dayRow(name, &y), err
+	}}
+}
+
+func markRow(name string, m *Mark) row {
+	return row{name, AppendMarkKey(nil), AppendMark(nil, m), func(key, value []byte) (row, error) {
+		m, err := DecodeMark(key, value)
+		return markRow(name, &m), err
+	}}
+}
+
+func touchRow(name string, v *Touch) row {
+	return row{name, AppendTouchKey(nil, v.Generation, v.Serial), AppendTouch(nil, v), func(key, value []byte) (row, error) {
+		v, err := DecodeTouch(key, value)
+		return touchRow(name, &v), err
+	}}
+}
+
+func objectRow(name string, o *Object) row {
+	return row{name, AppendObjectKey(nil, o.ID), AppendObject(nil, o), func(key, value []byte) (row, error) {
+		o, err := DecodeObject(key, value)
+		return objectRow(name, &o), err
+	}}
+}
+
+func buriedRow(b *Buried) row {
+	return row{"buried", AppendBuriedKey(nil, b.Object), AppendBuried(nil, b), func(key, value []byte) (row, error) {
+		b, err := DecodeBuried(key, value)
+		return buriedRow(&b), err
+	}}
+}
+
+func pinRow(name string, p *Pin) row {
+	return row{name, AppendPinKey(nil, p.Cache, p.Name), AppendPin(nil, p), func(key, value []byte) (row, error) {
+		p, err := DecodePin(key, value)
+		return pinRow(name, &p), err
+	}}
+}
+
+func revisionRow(r *PinRevision) row {
+	return row{"pin revision", AppendPinRevisionKey(nil, r.Cache, r.Pin, r.Number), AppendPinRevision(nil, r), func(key, value []byte) (row, error) {
+		r, err := DecodePinRevision(key, value)
+		if err != nil {
+			return row{}, err
+		}
+		return revisionRow(&r), nil
+	}}
+}
+
+func formerRow(f *Former) row {
+	return row{"former", AppendFormerKey(nil, f.NarHash, f.Cache, f.HashPart), AppendFormer(nil, f), func(key, value []byte) (row, error) {
+		f, err := DecodeFormer(key, value)
+		return formerRow(&f), err
+	}}
+}
+
+func roundRow(r *Round) row {
+	return row{"round", AppendRoundKey(nil), AppendRound(nil, r), func(key, value []byte) (row, error) {
+		r, err := DecodeRound(key, value)
+		return roundRow(&r), err
+	}}
 }
 
 func cacheRow(name string, c *Cache) row {
@@ -247,7 +383,7 @@ func TestDamage(t *testing.T) {
 				}
 			}
 			for i := range r.value {
-				if _, err := r.decode(r.key, r.value[:i]); err == nil && r.name != "secret" {
+				if _, err := r.decode(r.key, r.value[:i]); err == nil && !endless(r.name) {
 					t.Errorf("cut at %d of %d: no error", i, len(r.value))
 				}
 				for bit := range 8 {
@@ -256,7 +392,7 @@ func TestDamage(t *testing.T) {
 					try(r.key, v)
 				}
 			}
-			if _, err := r.decode(r.key, append(bytes.Clone(r.value), 0)); err == nil && r.name != "secret" {
+			if _, err := r.decode(r.key, append(bytes.Clone(r.value), 0)); err == nil && !endless(r.name) {
 				t.Error("one more byte: no error")
 			}
 			for i := range r.key {
@@ -268,7 +404,7 @@ func TestDamage(t *testing.T) {
 				}
 			}
 			v := bytes.Clone(r.value)
-			v[0]++
+			v[0] = 0x7f
 			if _, err := r.decode(r.key, v); err == nil || !strings.Contains(err.Error(), "version") {
 				t.Errorf("next version: %v, want an error about the version", err)
 			}
@@ -276,10 +412,17 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// endless reports whether the last field of a row is as long as the row.
+func endless(name string) bool { return name == "secret" || name == "round" }
+
 func TestKeysSortAsNumbers(t *testing.T) {
 	var hp nix.HashPart
 	hp[19] = 1
 	asc := [][]byte{
+		AppendGrowthKey(nil, 1, 2), AppendGrowthKey(nil, 1, 256), AppendGrowthKey(nil, 2, 1), AppendGrowthKey(nil, 256, 1),
+		AppendTouchKey(nil, 1, 1), AppendTouchKey(nil, 1, 256), AppendTouchKey(nil, 2, 1),
+		AppendPinKey(nil, 1, "a"), AppendPinRevisionKey(nil, 1, "a", 1), AppendPinRevisionKey(nil, 1, "a", 256), AppendPinKey(nil, 1, "a.b"), AppendPinKey(nil, 1, "b"),
+		AppendUseOrderKey(nil, Use{Cache: 1, Day: 2, HashPart: hp}), AppendUseOrderKey(nil, Use{Cache: 1, Day: 256}), AppendUseOrderKey(nil, Use{Cache: 2, Day: 1}),
 		AppendPathKey(nil, 1, nix.HashPart{}), AppendPathKey(nil, 1, hp), AppendPathKey(nil, 2, nix.HashPart{}), AppendPathKey(nil, 256, nix.HashPart{}),
 		AppendRecipeKey(nil, RecipeKey{}), AppendRecipeKey(nil, RecipeKey{Part: 1}), AppendRecipeKey(nil, RecipeKey{Part: 2}), AppendRecipeKey(nil, RecipeKey{NarHash: [32]byte{31: 1}}),
 	}
@@ -288,8 +431,19 @@ func TestKeysSortAsNumbers(t *testing.T) {
 			t.Errorf("key %d %x does not sort before %x", i-1, asc[i-1], asc[i])
 		}
 	}
-	if got := AppendPathPrefix(nil, 2); !bytes.HasPrefix(asc[2], got) {
-		t.Errorf("prefix of cache 2 is %x, not a prefix of %x", got, asc[2])
+	for prefix, of := range map[string][]byte{
+		string(AppendPathPrefix(nil, 2)):          AppendPathKey(nil, 2, hp),
+		string(AppendPinPrefix(nil, 2)):           AppendPinKey(nil, 2, "a"),
+		string(AppendPinKey(nil, 2, "a")):         AppendPinRevisionKey(nil, 2, "a", 1),
+		string(AppendGrowthPrefix(nil, 2)):        AppendGrowthKey(nil, 2, 1),
+		string(AppendTouchPrefix(nil, 2)):         AppendTouchKey(nil, 2, 1),
+		string(AppendLastUsePrefix(nil, 2)):       AppendLastUseKey(nil, 2, hp),
+		string(AppendUseOrderPrefix(nil, 2)):      AppendUseOrderKey(nil, Use{Cache: 2, Day: 1}),
+		string(AppendRecipeKey(nil, RecipeKey{})): AppendRecipeKey(nil, RecipeKey{Part: 1}),
+	} {
+		if !bytes.HasPrefix(of, []byte(prefix)) {
+			t.Errorf("%x is not a prefix of %x", prefix, of)
+		}
 	}
 }
 
