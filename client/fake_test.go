@@ -109,9 +109,10 @@ type fakeServer struct {
 	config wire.CacheConfig
 
 	mu      sync.Mutex
-	have    map[string]bool // by base name
-	order   []string        // in which uploads ended
-	early   []string        // uploads that began before their references were there
+	have    map[string]bool        // by base name
+	order   []string               // in which uploads ended, and pins were set: "pin <name> <path's name> upload|later"
+	gone    func(name string) bool // pins whose path vanishes before it is pinned; nil = none
+	early   []string               // uploads that began before their references were there
 	uploads int
 	asked   int // get-missing-paths
 	running int
@@ -135,6 +136,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.missing(w, r)
 	case r.Method == http.MethodPut && r.URL.Path == "/_api/v1/upload-path":
 		f.upload(w, r)
+	case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/_api/v1/caches/ci/pins/"):
+		f.setPin(w, r, strings.TrimPrefix(r.URL.Path, "/_api/v1/caches/ci/pins/"))
 	default:
 		refuse(w, http.StatusNotFound, wire.ErrorNotFound, "The URL you requested was not found.")
 	}
@@ -206,7 +209,42 @@ func (f *fakeServer) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.took(info)
-	_ = json.NewEncoder(w).Encode(wire.UploadResult{Kind: wire.KindUploaded, FileSize: &size, FracDeduplicated: ptr(0.25)})
+	result := wire.UploadResult{Kind: wire.KindUploaded, FileSize: &size, FracDeduplicated: ptr(0.25)}
+	if info.Pin != nil {
+		result.Pin = f.pin(info.Pin.Name, info.StorePath, "upload")
+	}
+	_ = json.NewEncoder(w).Encode(result)
+}
+
+// setPin answers PUT pins, which a push only uses for paths that are there.
+func (f *fakeServer) setPin(w http.ResponseWriter, r *http.Request, name string) {
+	var req wire.PinRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil || !req.Present {
+		refuse(w, http.StatusBadRequest, wire.ErrorRequest, "a pin of a push must insist on its path")
+		return
+	}
+	f.mu.Lock()
+	base := strings.TrimPrefix(req.StorePath, "/nix/store/")
+	if f.gone != nil && f.gone(name) {
+		f.have[base] = false
+	}
+	there := f.have[base]
+	f.mu.Unlock()
+	if !there {
+		refuse(w, http.StatusNotFound, wire.ErrorNoSuchObject, "The requested object does not exist.")
+		return
+	}
+	_ = json.NewEncoder(w).Encode(f.pin(name, req.StorePath, "later"))
+}
+
+func (f *fakeServer) pin(name, storePath, how string) *wire.Pin {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, path, _ := strings.Cut(storePath, "-")
+	f.order = append(f.order, "pin "+name+" "+path+" "+how)
+	pin := &wire.Pin{Name: name, Revision: 1}
+	pin.StorePath = storePath
+	return pin
 }
 
 // count is how many uploads have begun; some may still be running.
@@ -315,6 +353,7 @@ type recorder struct {
 	sent     int64
 	plan     Plan
 	notes    []string
+	pinned   []string
 }
 
 func (r *recorder) events() Events {
@@ -327,6 +366,9 @@ func (r *recorder) events() Events {
 			lock(func() { r.retries++; r.waits = append(r.waits, wait) })
 		},
 		Done: func(_ int, o Outcome) { lock(func() { r.outcomes[o.Path.Name()] = o }) },
+		Pinned: func(p Pin) {
+			lock(func() { r.pinned = append(r.pinned, p.Name) })
+		},
 		Note: func(text string) { lock(func() { r.notes = append(r.notes, text) }) },
 	}
 }
