@@ -24,6 +24,17 @@ func (p *bufferPool) get(n int) []byte {
 	return make([]byte, 0, class*bufferStep)
 }
 
+// append is the append of the language, but takes the memory from the pool when there
+// is not enough room: most bytes of it, if that will do.
+func (p *bufferPool) append(b, data []byte, most int) []byte {
+	if need := len(b) + len(data); need > cap(b) {
+		larger := append(p.get(max(most, need)), b...)
+		p.put(b)
+		b = larger
+	}
+	return append(b, data...)
+}
+
 // put takes a buffer that nobody uses any more.
 func (p *bufferPool) put(b []byte) {
 	if class := cap(b) / bufferStep; class > 0 && class < len(p.classes) {

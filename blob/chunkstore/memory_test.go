@@ -1,11 +1,14 @@
 package chunkstore_test
 
 import (
+	"context"
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 
+	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/blob/memblob"
 )
@@ -101,4 +104,69 @@ func TestReadMemory(t *testing.T) {
 	if took > 96<<20 || allocated > size {
 		t.Errorf("reading %d MiB took %d MiB and allocated %d, want at most 96 and no more than was read", size>>20, took>>20, allocated>>20)
 	}
+}
+
+// counted passes a stream on and looks at the memory in use now and then.
+type counted struct {
+	io.Reader
+	p *peak
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.p.Write(b[:n])
+	return n, err
+}
+
+// TestWriteMemory writes new NARs at once. Here, too, buffers must come back.
+func TestWriteMemory(t *testing.T) {
+	size := int64(24 << 20)
+	const writers = 8
+	d := newDirectory()
+	s := mkStore(t, nowhere{memblob.New()}, d, chunkstore.Options{Profile: mustProfile(t, "fast2016-16k")})
+	runtime.GC()
+	var before, p peak
+	before.look()
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			var r io.Reader = &masked{r: rand.NewChaCha8([32]byte{byte(i)}), left: size}
+			if i == 0 {
+				r = counted{r, &p}
+			}
+			if _, err := s.Write(t.Context(), r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	took, allocated := int64(p.most-before.most), int64(p.allocated-before.allocated)
+	t.Logf("%d MiB: %d MiB more in use, %d MiB allocated", writers*size>>20, took>>20, allocated>>20)
+	if took > 192<<20 || allocated > 2*writers*size {
+		t.Errorf("writing %d MiB took %d MiB and allocated %d, want at most 192 and twice what was written", writers*size>>20, took>>20, allocated>>20)
+	}
+}
+
+// nowhere is a bucket that forgets what it is given.
+type nowhere struct{ blob.Bucket }
+
+func (nowhere) Put(context.Context, blob.Key, []byte) (blob.Tag, error) { return "", nil }
+
+// masked is a stream that compresses to about a third and never repeats.
+type masked struct {
+	r    *rand.ChaCha8
+	left int64
+}
+
+func (m *masked) Read(p []byte) (int, error) {
+	if m.left == 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), m.left)]
+	m.r.Read(p)
+	for i := range p {
+		p[i] &= 0x07
+	}
+	m.left -= int64(len(p))
+	return len(p), nil
 }

@@ -88,7 +88,7 @@ func (o *output) enqueue(ctx context.Context, j *job, plain []byte) error {
 	s.wg.Go(func() {
 		defer close(j.done)
 		defer s.encodes.Release(1)
-		j.data = enc.EncodeAll(plain, make([]byte, 0, len(plain)/2+64))
+		j.data = enc.EncodeAll(plain, s.buffers.get(len(plain)/2+64))
 		s.buffers.put(plain)
 	})
 	o.queue = append(o.queue, j)
@@ -111,6 +111,7 @@ func (o *output) collect(ctx context.Context) error {
 	}
 	if j.frame == nil {
 		served.Segments = append(served.Segments, uint32(len(j.data)))
+		w.s.buffers.put(j.data)
 		return nil
 	}
 	w.res.StoredBytes += int64(len(j.data))

@@ -77,6 +77,7 @@ func (p *packer) add(ctx context.Context, frames []*frame) error {
 		}
 		o := p.open
 		f.first = o.builder.Add(f.data, f.ids, f.sizes)
+		p.s.buffers.put(f.data)
 		f.pack, f.data = o, nil
 		o.ids = append(o.ids, f.ids...)
 		for i, id := range f.ids {

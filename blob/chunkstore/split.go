@@ -158,7 +158,7 @@ func (sp *splitter) add(ctx context.Context, c piecePart) error {
 	f.ids = append(f.ids, c.id)
 	f.sizes = append(f.sizes, uint32(len(c.data)))
 	f.n = uint32(len(f.ids))
-	sp.data = append(sp.data, c.data...)
+	sp.data = sp.s.buffers.append(sp.data, c.data, sp.s.o.FrameBytes)
 	return nil
 }
 
@@ -270,7 +270,7 @@ func (sp *splitter) loose(ctx context.Context, c piecePart) error {
 	if sp.stretch == nil {
 		sp.stretch = sp.s.buffers.get(min(enc.stretch, smallNar))
 	}
-	sp.stretch = append(sp.stretch, c.data...)
+	sp.stretch = sp.s.buffers.append(sp.stretch, c.data, enc.stretch)
 	sp.out.ref(c.at)
 	return nil
 }
