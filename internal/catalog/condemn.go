@@ -135,8 +135,9 @@ func cutDead(dead []DeadChunks) (ops [][]DeadChunks) {
 type graves struct {
 	*books
 	packs   map[chunk.PackID]*grave
-	order   []chunk.PackID // of packs that were changed
-	objects []chunk.PackID // where something died or was moved away
+	order   []chunk.PackID         // of packs that were changed
+	objects []chunk.PackID         // where something died or was moved away
+	left    map[chunk.PackID]int64 // length of those that packs of their own name leave
 }
 
 // grave is what an operation makes of one pack.
@@ -150,7 +151,7 @@ func (g *grave) dead() bool { return g.Condemned.Chunks() >= int64(len(g.Layout.
 
 func newGraves(v wal.View) (*graves, error) {
 	b, err := newBooks(v)
-	return &graves{books: b, packs: make(map[chunk.PackID]*grave)}, err
+	return &graves{books: b, packs: make(map[chunk.PackID]*grave), left: make(map[chunk.PackID]int64)}, err
 }
 
 func (g *graves) pack(id chunk.PackID) (*grave, error) {
@@ -278,6 +279,9 @@ func (g *graves) tenants(id chunk.PackID) (packs []chunk.PackID, bytes int64, er
 	row, moved, err := read(g.view, keyspace.AppendObjectKey(nil, id), keyspace.DecodeObject)
 	if err != nil || moved {
 		return row.Packs, row.Bytes, err
+	}
+	if bytes, is := g.left[id]; is {
+		return []chunk.PackID{id}, bytes, nil
 	}
 	p, err := g.pack(id)
 	if err != nil || !p.known {

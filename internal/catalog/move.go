@@ -129,6 +129,9 @@ func (g *graves) move(m *MovedPack) (*grave, error) {
 	p.Layout = m.New
 	g.put(key, keyspace.AppendPack(nil, &m.New))
 	g.objects = append(g.objects, m.Old.Where())
+	if !m.Old.Moved() {
+		g.left[id] = m.Old.Bytes
+	}
 	return p, nil
 }
 
