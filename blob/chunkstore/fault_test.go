@@ -234,7 +234,7 @@ func TestWrongChunk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Parts[0].Frames[3].Entries[0].ID[0] ^= 1
+		f.Sections[0].Frames[3].Entries[0].ID[0] ^= 1
 		object = pack.AppendFooter(bytes.Clone(object[:f.Offset()]), &f)
 		if _, err := mem.Put(t.Context(), pack.Key(id), object); err != nil {
 			t.Fatal(err)

@@ -12,19 +12,19 @@ import (
 
 // footerEntry is the ids of the chunks in an object, on their way or there.
 type footerEntry struct {
-	done  chan struct{}
-	parts map[chunk.PackID]partIDs
-	err   error
+	done     chan struct{}
+	sections map[chunk.PackID]sectionIDs
+	err      error
 }
 
-// partIDs is the ids of what is left of a pack.
-type partIDs struct {
+// sectionIDs is the ids of what is left of a pack.
+type sectionIDs struct {
 	ids []chunk.ID
 	at  []uint32 // their positions in the pack, ascending; nil = all of them
 }
 
 // id returns the id of the chunk at position i, or false if there is none.
-func (p partIDs) id(i uint32) (chunk.ID, bool) {
+func (p sectionIDs) id(i uint32) (chunk.ID, bool) {
 	n := int(i)
 	if p.at != nil {
 		var found bool
@@ -41,7 +41,7 @@ func (p partIDs) id(i uint32) (chunk.ID, bool) {
 // ids returns the ids of the chunks of a pack, from memory or from the footer of its
 // object. Readers that need the same footer share one request, which lives as long as
 // the store, so that it does not end with the first of them.
-func (s *Store) ids(ctx context.Context, v *packView) (partIDs, error) {
+func (s *Store) ids(ctx context.Context, v *packView) (sectionIDs, error) {
 	e := &footerEntry{done: make(chan struct{})}
 	if got := s.footers.put(v.Where(), e); got != e {
 		e = got
@@ -53,33 +53,33 @@ func (s *Store) ids(ctx context.Context, v *packView) (partIDs, error) {
 				s.footers.remove(v.Where())
 				return
 			}
-			e.parts = partsOf(&f)
+			e.sections = sectionsOf(&f)
 		})
 	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():
-		return partIDs{}, ctx.Err()
+		return sectionIDs{}, ctx.Err()
 	}
 	if e.err != nil {
-		return partIDs{}, e.err
+		return sectionIDs{}, e.err
 	}
-	part, ok := e.parts[v.ID]
+	part, ok := e.sections[v.ID]
 	if !ok {
-		return partIDs{}, fmt.Errorf("read footer of %s: it has nothing of pack %v", v.key(), v.ID)
+		return sectionIDs{}, fmt.Errorf("read footer of %s: it has nothing of pack %v", v.key(), v.ID)
 	}
 	return part, nil
 }
 
-func partsOf(f *pack.Footer) map[chunk.PackID]partIDs {
-	parts := make(map[chunk.PackID]partIDs, len(f.Parts))
-	for i := range f.Parts {
-		p := &f.Parts[i]
+func sectionsOf(f *pack.Footer) map[chunk.PackID]sectionIDs {
+	sections := make(map[chunk.PackID]sectionIDs, len(f.Sections))
+	for i := range f.Sections {
+		p := &f.Sections[i]
 		n := 0
 		for _, fr := range p.Frames {
 			n += len(fr.Entries)
 		}
-		ids := partIDs{ids: make([]chunk.ID, 0, n)}
+		ids := sectionIDs{ids: make([]chunk.ID, 0, n)}
 		if n < int(p.Chunks) {
 			ids.at = make([]uint32, 0, n)
 		}
@@ -91,9 +91,9 @@ func partsOf(f *pack.Footer) map[chunk.PackID]partIDs {
 				}
 			}
 		}
-		parts[p.Pack] = ids
+		sections[p.Pack] = ids
 	}
-	return parts
+	return sections
 }
 
 // footerTimeout bounds a shared request that nobody may be waiting for any more.

@@ -96,9 +96,9 @@ func (w *rewriter) run(ctx context.Context, jobs []RewriteJob) error {
 // move is a pack on its way.
 type move struct {
 	view *packView
-	dead []bool  // by position; holes are dead
-	ids  partIDs // of what is left; unknown if the footer is damaged
-	bad  error   // what is wrong with the footer
+	dead []bool     // by position; holes are dead
+	ids  sectionIDs // of what is left; unknown if the footer is damaged
+	bad  error      // what is wrong with the footer
 }
 
 func newMove(j *RewriteJob) (*move, error) {
@@ -284,12 +284,12 @@ func (w *rewriter) seal(ctx context.Context) error {
 	}
 	w.buf = object[:0] // but not after an error: a request that was given up may still be reading it
 	made := RewrittenObject{ID: id, Bytes: f.Bytes}
-	for i := range f.Parts {
-		made.Layouts = append(made.Layouts, f.NewPack(&f.Parts[i]).Layout)
+	for i := range f.Sections {
+		made.Layouts = append(made.Layouts, f.NewPack(&f.Sections[i]).Layout)
 	}
 	w.res.Objects = append(w.res.Objects, made)
 	w.s.m.rewritten.Inc()
-	w.s.m.rewrittenPacks.Add(len(f.Parts))
+	w.s.m.rewrittenPacks.Add(len(f.Sections))
 	return nil
 }
 

@@ -126,7 +126,7 @@ func TestRewriteDamaged(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for i, id := range f.NewPack(f.Part(bad)).IDs {
+				for i, id := range f.NewPack(f.Section(bad)).IDs {
 					if l.Sizes[i] != 0 && id != d.ids[bad][i] {
 						t.Errorf("chunk %d of the footer made anew is %v, want %v", i, id, d.ids[bad][i])
 					}
@@ -159,7 +159,7 @@ func TestRewriteWrongChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := f.Parts[0].Frames[1]
+	frame := f.Sections[0].Frames[1]
 	frame.Entries[1].ID[0] ^= 1
 	mustPut(t, b, id, pack.AppendFooter(bytes.Clone(object[:f.Offset()]), &f))
 	l, err := d.PackLayout(t.Context(), id)

@@ -255,8 +255,8 @@ func wantExplained(t fataler, b blob.Bucket, d *directory, s *chunkstore.Store) 
 		if err != nil {
 			t.Fatalf("footer: %v", err)
 		}
-		for i := range f.Parts {
-			np := f.NewPack(&f.Parts[i])
+		for i := range f.Sections {
+			np := f.NewPack(&f.Sections[i])
 			found[place{np.Layout.ID, o.ID}] = np
 		}
 		again := pack.AppendFooter(nil, &f)

@@ -59,7 +59,7 @@ type verifier struct {
 	s      *Store
 	walker walker
 	rep    VerifyReport
-	ids    map[chunk.PackID]partIDs
+	ids    map[chunk.PackID]sectionIDs
 	short  error // that the object is too short, once that is certain
 }
 
@@ -115,15 +115,15 @@ func (v *verifier) footer(ctx context.Context, layouts []chunk.Layout) error {
 		}
 	}
 	v.rep.Footer = err
-	parts := partsOf(&f) // of one that disagrees, too: it may be right about others
-	v.ids = make(map[chunk.PackID]partIDs, len(layouts))
+	sections := sectionsOf(&f) // of one that disagrees, too: it may be right about others
+	v.ids = make(map[chunk.PackID]sectionIDs, len(layouts))
 	for i := range layouts {
 		bad := err
-		if f.Parts != nil {
+		if f.Sections != nil {
 			bad = f.Agrees(&layouts[i])
 		}
 		if bad == nil {
-			v.ids[layouts[i].ID] = parts[layouts[i].ID]
+			v.ids[layouts[i].ID] = sections[layouts[i].ID]
 		} else if v.rep.Footer == nil {
 			v.rep.Footer = bad
 		}

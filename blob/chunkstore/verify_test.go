@@ -163,7 +163,7 @@ func TestVerifyWrongChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &f.Parts[0].Frames[1].Entries[1]
+	e := &f.Sections[0].Frames[1].Entries[1]
 	e.ID[0] ^= 1
 	mustPut(t, b, id, pack.AppendFooter(bytes.Clone(object[:f.Offset()]), &f))
 	verify := func(footer bool) {

@@ -40,17 +40,17 @@ func rawFrame(off int, data []byte, chunks uint32) chunk.Frame {
 // known of it. The builder must not be used afterwards; the object lies in the
 // memory given to NewBuilder, if that was large enough.
 func (b *Builder) Seal(id ID) ([]byte, chunk.NewPack) {
-	f := Footer{ID: id, Parts: []Part{{Pack: id, Chunks: uint32(b.chunks), Frames: b.frames}}}
+	f := Footer{ID: id, Sections: []Section{{Pack: id, Chunks: uint32(b.chunks), Frames: b.frames}}}
 	b.body = AppendFooter(b.body, &f)
 	f.Bytes = int64(len(b.body))
-	return b.body, f.NewPack(&f.Parts[0])
+	return b.body, f.NewPack(&f.Sections[0])
 }
 
 // Gatherer gathers in memory what is left of several packs, for one object.
 type Gatherer struct {
-	body   []byte
-	parts  []Part
-	chunks int
+	body     []byte
+	sections []Section
+	chunks   int
 }
 
 // NewGatherer returns a Gatherer that puts the object into the memory of buf.
@@ -65,13 +65,13 @@ func (g *Gatherer) Chunks() int { return g.chunks }
 // Begin begins a pack, which has so many chunks, holes included. At least one frame
 // of it must follow.
 func (g *Gatherer) Begin(id ID, chunks int) {
-	g.parts = append(g.parts, Part{Pack: id, Chunks: uint32(chunks)})
+	g.sections = append(g.sections, Section{Pack: id, Chunks: uint32(chunks)})
 }
 
 // Add appends a compressed frame of the pack that began last: the chunks of entries,
 // out of the count chunks from position first on that it had at first.
 func (g *Gatherer) Add(frame []byte, first, count uint32, entries []Entry) {
-	p := &g.parts[len(g.parts)-1]
+	p := &g.sections[len(g.sections)-1]
 	p.Frames = append(p.Frames, Frame{Frame: rawFrame(len(g.body), frame, count), First: first, Entries: entries})
 	g.body = append(g.body, frame...)
 	g.chunks += len(entries)
@@ -79,19 +79,19 @@ func (g *Gatherer) Add(frame []byte, first, count uint32, entries []Entry) {
 
 // Cut takes back the pack that began last, with all its frames.
 func (g *Gatherer) Cut() {
-	n := len(g.parts) - 1
-	for _, f := range g.parts[n].Frames {
+	n := len(g.sections) - 1
+	for _, f := range g.sections[n].Frames {
 		g.body = g.body[:len(g.body)-int(f.Size)]
 		g.chunks -= len(f.Entries)
 	}
-	g.parts = g.parts[:n]
+	g.sections = g.sections[:n]
 }
 
 // Seal gives the object its name and returns it and what is in it. The gatherer must
 // not be used afterwards; the object lies in the memory given to NewGatherer, if that
 // was large enough.
 func (g *Gatherer) Seal(id ID) ([]byte, Footer) {
-	f := Footer{ID: id, Parts: g.parts}
+	f := Footer{ID: id, Sections: g.sections}
 	g.body = AppendFooter(g.body, &f)
 	f.Bytes = int64(len(g.body))
 	return g.body, f

@@ -120,7 +120,7 @@ func (d *decoder) footer(id ID, end, size int64) (Footer, error) {
 	if version == footerVersion {
 		d.frames(&f, end)
 	} else {
-		d.parts(&f, end)
+		d.sections(&f, end)
 	}
 	if d.err == nil && len(d.src) > 0 {
 		d.fail("footer", "its end", fmt.Sprintf("%d more bytes", len(d.src)))
@@ -143,17 +143,17 @@ func (d *decoder) id(what string) ID {
 }
 
 const (
-	leastFrame = 6  // bytes of a frame in version 1
-	leastChunk = 34 // bytes of a chunk
-	leastPart  = 12 + 1 + 1 + leastPartFrame
-	// leastPartFrame is the bytes of a frame in version 2, with its one chunk.
-	leastPartFrame = 1 + 1 + 1 + 4 + 1 + 1 + leastChunk
+	leastFrame   = 6  // bytes of a frame in version 1
+	leastChunk   = 34 // bytes of a chunk
+	leastSection = 12 + 1 + 1 + leastSectionFrame
+	// leastSectionFrame is the bytes of a frame in version 2, with its one chunk.
+	leastSectionFrame = 1 + 1 + 1 + 4 + 1 + 1 + leastChunk
 )
 
 // frames decodes the tables of version 1.
 func (d *decoder) frames(f *Footer, end int64) {
 	n := d.number("number of frames", uint64(len(d.src)/leastFrame))
-	part := Part{Pack: f.ID}
+	section := Section{Pack: f.ID}
 	off, chunks := int64(0), uint64(0)
 	for i := uint64(0); i < n && d.err == nil; i++ {
 		fr := Frame{First: uint32(chunks)}
@@ -165,7 +165,7 @@ func (d *decoder) frames(f *Footer, end int64) {
 		}
 		fr.Chunks = uint32(count)
 		off += fr.Size
-		part.Frames = append(part.Frames, fr)
+		section.Frames = append(section.Frames, fr)
 	}
 	d.checkEnd(off, end)
 	if d.err == nil && chunks > uint64(len(d.src)/leastChunk) {
@@ -174,17 +174,17 @@ func (d *decoder) frames(f *Footer, end int64) {
 	if d.err != nil {
 		return
 	}
-	part.Chunks = uint32(chunks)
+	section.Chunks = uint32(chunks)
 	entries := make([]Entry, chunks)
 	for i := range entries {
 		d.entry(&entries[i])
 		entries[i].Index = uint32(i)
 	}
-	for i := range part.Frames {
-		fr := &part.Frames[i]
+	for i := range section.Frames {
+		fr := &section.Frames[i]
 		fr.Entries = entries[fr.First : fr.First+fr.Chunks : fr.First+fr.Chunks]
 	}
-	f.Parts = []Part{part}
+	f.Sections = []Section{section}
 }
 
 func (d *decoder) checksum() uint32 {
@@ -210,26 +210,26 @@ func (d *decoder) entry(e *Entry) {
 	}
 }
 
-// parts decodes the table of version 2.
-func (d *decoder) parts(f *Footer, end int64) {
-	n := d.number("number of packs", uint64(len(d.src)/leastPart))
+// sections decodes the table of version 2.
+func (d *decoder) sections(f *Footer, end int64) {
+	n := d.number("number of packs", uint64(len(d.src)/leastSection))
 	seen := make(map[ID]struct{})
 	off := int64(0)
 	for i := uint64(0); i < n && d.err == nil; i++ {
-		p := Part{Pack: d.id("id of a pack in it")}
+		p := Section{Pack: d.id("id of a pack in it")}
 		if _, twice := seen[p.Pack]; d.err == nil && (twice || p.Pack == f.ID) {
 			d.fail("id of a pack in it", "each one once, and not that of the object", p.Pack.String())
 		}
 		seen[p.Pack] = struct{}{}
-		d.part(&p, &off)
-		f.Parts = append(f.Parts, p)
+		d.section(&p, &off)
+		f.Sections = append(f.Sections, p)
 	}
 	d.checkEnd(off, end)
 }
 
-func (d *decoder) part(p *Part, off *int64) {
+func (d *decoder) section(p *Section, off *int64) {
 	p.Chunks = uint32(d.number("number of chunks", chunk.MaxPackChunks))
-	frames := d.number("number of frames", uint64(len(d.src)/leastPartFrame))
+	frames := d.number("number of frames", uint64(len(d.src)/leastSectionFrame))
 	next := uint32(0)
 	for i := uint64(0); i < frames && d.err == nil; i++ {
 		fr := Frame{First: next + uint32(d.upTo("chunks before a frame", uint64(p.Chunks-next)))}
@@ -257,14 +257,14 @@ func (d *decoder) part(p *Part, off *int64) {
 
 // checkPlain checks that every frame may be decoded in bounded memory.
 func (d *decoder) checkPlain(f *Footer, at int64) {
-	for i := range f.Parts {
-		for k, fr := range f.Parts[i].Frames {
+	for i := range f.Sections {
+		for k, fr := range f.Sections[i].Frames {
 			plain := int64(0)
 			for _, e := range fr.Entries {
 				plain += int64(e.Size)
 			}
 			if plain > MaxFramePlain {
-				d.err = d.corrupt(at, fmt.Sprintf("plain length of frame %d of pack %v", k, f.Parts[i].Pack), fmt.Sprintf("at most %d", MaxFramePlain), fmt.Sprint(plain))
+				d.err = d.corrupt(at, fmt.Sprintf("plain length of frame %d of pack %v", k, f.Sections[i].Pack), fmt.Sprintf("at most %d", MaxFramePlain), fmt.Sprint(plain))
 				return
 			}
 		}

@@ -60,13 +60,13 @@ func ParseKey(key blob.Key) (ID, error) {
 // it holds. One that was pushed holds the pack of its own name and no other; one
 // that others were moved into holds none of its own name.
 type Footer struct {
-	ID    ID
-	Bytes int64 // length of the whole object
-	Parts []Part
+	ID       ID
+	Bytes    int64 // length of the whole object
+	Sections []Section
 }
 
-// Part is what an object holds of one pack.
-type Part struct {
+// Section is what an object holds of one pack.
+type Section struct {
 	Pack   ID
 	Chunks uint32  // of the pack, holes included
 	Frames []Frame // in the order of the pack
@@ -87,13 +87,13 @@ type Entry struct {
 }
 
 // Moved reports whether the object holds packs of other names.
-func (f *Footer) Moved() bool { return len(f.Parts) != 1 || f.Parts[0].Pack != f.ID }
+func (f *Footer) Moved() bool { return len(f.Sections) != 1 || f.Sections[0].Pack != f.ID }
 
-// Part returns what the object holds of a pack, or nil.
-func (f *Footer) Part(id ID) *Part {
-	for i := range f.Parts {
-		if f.Parts[i].Pack == id {
-			return &f.Parts[i]
+// Section returns what the object holds of a pack, or nil.
+func (f *Footer) Section(id ID) *Section {
+	for i := range f.Sections {
+		if f.Sections[i].Pack == id {
+			return &f.Sections[i]
 		}
 	}
 	return nil
@@ -102,17 +102,17 @@ func (f *Footer) Part(id ID) *Part {
 // Offset returns where the footer begins: behind the frames.
 func (f *Footer) Offset() int64 {
 	n := int64(0)
-	for i := range f.Parts {
-		for _, fr := range f.Parts[i].Frames {
+	for i := range f.Sections {
+		for _, fr := range f.Sections[i].Frames {
 			n += fr.Size
 		}
 	}
 	return n
 }
 
-// NewPack returns what the index keeps of part p, with which the pack is read from
+// NewPack returns what the index keeps of section p, with which the pack is read from
 // this object.
-func (f *Footer) NewPack(p *Part) chunk.NewPack {
+func (f *Footer) NewPack(p *Section) chunk.NewPack {
 	np := chunk.NewPack{
 		Layout: chunk.Layout{ID: p.Pack, Bytes: f.Bytes, Frames: make([]chunk.Frame, 0, len(p.Frames)), Sizes: make([]uint32, p.Chunks)},
 		IDs:    make([]chunk.ID, p.Chunks),
@@ -156,7 +156,7 @@ func (e *CorruptError) Error() string {
 
 // AppendFooter appends the encoding of f, and the trailer: version 1 for a pack in the
 // object of its own name, else version 2. Frames must lie back to back in the order
-// of the parts; their offsets are not looked at.
+// of the sections; their offsets are not looked at.
 func AppendFooter(dst []byte, f *Footer) []byte {
 	start := len(dst)
 	version := byte(footerVersion)
@@ -166,9 +166,9 @@ func AppendFooter(dst []byte, f *Footer) []byte {
 	dst = append(dst, version)
 	dst = appendID(dst, f.ID)
 	if f.Moved() {
-		dst = appendParts(dst, f.Parts)
+		dst = appendSections(dst, f.Sections)
 	} else {
-		dst = appendFrames(dst, f.Parts[0].Frames)
+		dst = appendFrames(dst, f.Sections[0].Frames)
 	}
 	footer := dst[start:]
 	sum := CRC(footer)
@@ -203,10 +203,10 @@ func appendEntry(dst []byte, e Entry) []byte {
 	return append(dst, e.ID[:]...)
 }
 
-func appendParts(dst []byte, parts []Part) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(parts)))
-	for i := range parts {
-		p := &parts[i]
+func appendSections(dst []byte, sections []Section) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(sections)))
+	for i := range sections {
+		p := &sections[i]
 		dst = appendID(dst, p.Pack)
 		dst = binary.AppendUvarint(dst, uint64(p.Chunks))
 		dst = binary.AppendUvarint(dst, uint64(len(p.Frames)))

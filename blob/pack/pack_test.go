@@ -80,10 +80,10 @@ func TestGoldenMoved(t *testing.T) {
 	if d := cmp.Diff(made, f); d != "" {
 		t.Error(d)
 	}
-	if f.Part(pack.ID{Epoch: 1, Rand: 6}) != nil {
+	if f.Section(pack.ID{Epoch: 1, Rand: 6}) != nil {
 		t.Error("a pack that was taken back is there")
 	}
-	got := f.NewPack(f.Part(pack.ID{Epoch: 1, Rand: 5}))
+	got := f.NewPack(f.Section(pack.ID{Epoch: 1, Rand: 5}))
 	want := chunk.NewPack{
 		Layout: chunk.Layout{
 			ID: pack.ID{Epoch: 1, Rand: 5}, Object: id, Bytes: int64(len(object)), Footer: 17,
@@ -126,23 +126,23 @@ func TestGoldenMoved(t *testing.T) {
 	}
 }
 
-// TestBadParts checks footers that are well formed and make no sense.
-func TestBadParts(t *testing.T) {
+// TestBadSections checks footers that are well formed and make no sense.
+func TestBadSections(t *testing.T) {
 	id := pack.ID{Epoch: 2, Rand: 3}
 	for name, damage := range map[string]func(*pack.Footer){
 		"":                          func(*pack.Footer) {},
-		"a pack twice":              func(f *pack.Footer) { f.Parts[1].Pack = f.Parts[0].Pack },
-		"its own pack among others": func(f *pack.Footer) { f.Parts[1].Pack = id },
-		"too many chunks":           func(f *pack.Footer) { f.Parts[0].Chunks = chunk.MaxPackChunks + 1 },
-		"a frame behind the end":    func(f *pack.Footer) { f.Parts[0].Chunks = 7 },
-		"more chunks than places":   func(f *pack.Footer) { f.Parts[0].Frames[1].Chunks = 1 },
-		"no chunk in a frame":       func(f *pack.Footer) { f.Parts[0].Frames[1].Entries = nil },
-		"no frame":                  func(f *pack.Footer) { f.Parts[1].Frames = nil },
-		"a huge chunk":              func(f *pack.Footer) { f.Parts[1].Frames[0].Entries[0].Size = pack.MaxFramePlain + 1 },
+		"a pack twice":              func(f *pack.Footer) { f.Sections[1].Pack = f.Sections[0].Pack },
+		"its own pack among others": func(f *pack.Footer) { f.Sections[1].Pack = id },
+		"too many chunks":           func(f *pack.Footer) { f.Sections[0].Chunks = chunk.MaxPackChunks + 1 },
+		"a frame behind the end":    func(f *pack.Footer) { f.Sections[0].Chunks = 7 },
+		"more chunks than places":   func(f *pack.Footer) { f.Sections[0].Frames[1].Chunks = 1 },
+		"no chunk in a frame":       func(f *pack.Footer) { f.Sections[0].Frames[1].Entries = nil },
+		"no frame":                  func(f *pack.Footer) { f.Sections[1].Frames = nil },
+		"a huge chunk":              func(f *pack.Footer) { f.Sections[1].Frames[0].Entries[0].Size = pack.MaxFramePlain + 1 },
 		"a frame too large to decode": func(f *pack.Footer) {
-			f.Parts[0].Frames[0].Entries[0].Size, f.Parts[0].Frames[0].Entries[1].Size = pack.MaxFramePlain/2+1, pack.MaxFramePlain/2
+			f.Sections[0].Frames[0].Entries[0].Size, f.Sections[0].Frames[0].Entries[1].Size = pack.MaxFramePlain/2+1, pack.MaxFramePlain/2
 		},
-		"a longer frame": func(f *pack.Footer) { f.Parts[0].Frames[0].Size++ },
+		"a longer frame": func(f *pack.Footer) { f.Sections[0].Frames[0].Size++ },
 	} {
 		object, f := mkMoved(id)
 		frames := object[:f.Offset()]
@@ -176,7 +176,7 @@ func TestFooter(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := f
-	if d := cmp.Diff(np, f.NewPack(f.Part(id))); d != "" {
+	if d := cmp.Diff(np, f.NewPack(f.Section(id))); d != "" {
 		t.Error(d)
 	}
 	var short *pack.ShortError
@@ -205,13 +205,13 @@ func TestReadFooter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(np, f.NewPack(f.Part(id))); d != "" {
+	if d := cmp.Diff(np, f.NewPack(f.Section(id))); d != "" {
 		t.Error(d)
 	}
 	if f, err = pack.ReadFooterOf(t.Context(), bucket, &np.Layout); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(np, f.NewPack(f.Part(id))); d != "" {
+	if d := cmp.Diff(np, f.NewPack(f.Section(id))); d != "" {
 		t.Error(d)
 	}
 	np.Layout.Sizes[77]++

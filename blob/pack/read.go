@@ -90,7 +90,7 @@ func (f *Footer) Agrees(l *chunk.Layout) error {
 		Key: Key(f.ID), Offset: f.Offset(), What: fmt.Sprintf("footer, about pack %v", l.ID),
 		Expected: fmt.Sprintf("the %d frames and %d chunks of the index", len(l.Frames), len(l.Sizes)),
 	}
-	p := f.Part(l.ID)
+	p := f.Section(l.ID)
 	if p == nil {
 		e.Found = "nothing"
 		return e
