@@ -44,10 +44,11 @@ const atticPrefix = "celler"
 // adopt takes over what means the same in celler, and says what does not.
 func (f *File) adopt(s *schema) error {
 	if s.RequireProof != nil && !*s.RequireProof {
-		f.note("require-proof-of-possession = false is ignored: an uploader always sends the whole NAR")
+		f.trustHashes = true
+		f.note("require-proof-of-possession = false: who knows the hash of a NAR in any cache can have it")
 	}
 	if s.SoftDelete {
-		f.note("soft-delete-caches is ignored: a destroyed cache is gone, and its name is free")
+		f.note("soft-delete-caches is not needed: a destroyed cache can be restored while the log is kept (compact.log-retention), and its name is free at once")
 	}
 	if s.Database != nil {
 		f.note("[database] is ignored: the log in the bucket takes its place")

@@ -37,6 +37,9 @@ type Config struct {
 	// What Complete adds.
 	Signing        Signing `toml:"-" kong:"-"` // zero: the bucket keeps the secret
 	TracesEndpoint string  `toml:"-" kong:"-"` // "" for no traces
+	// TrustHashes comes from Attic's require-proof-of-possession = false: an uploader
+	// need not send a NAR that the store has.
+	TrustHashes bool `toml:"-" kong:"-"`
 }
 
 // Buckets says where objects live. Every verb on the server's side needs it.
@@ -115,6 +118,7 @@ func (c *Config) Complete(env Env, file *File) error {
 	if c.Signing, err = loadSigning(env, c.JWT.File, file); err != nil {
 		return err
 	}
+	c.TrustHashes = file != nil && file.trustHashes
 	c.TracesEndpoint, _ = env.first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return &ValueError{"listen", c.Listen, "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080"}

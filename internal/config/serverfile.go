@@ -26,6 +26,8 @@ type File struct {
 	signing *signingKeys
 	bucket  string // from [storage]
 	s3      S3Credentials
+
+	trustHashes bool // from require-proof-of-possession
 }
 
 // LoadFile reads the server's configuration: the file at path if one is named; else the

@@ -122,6 +122,7 @@ func (n *Node) serve() {
 		APIEndpoint:         n.cfg.APIEndpoint,
 		SubstituterEndpoint: n.cfg.SubstituterEndpoint,
 		MaxUploadInfoBytes:  int(n.cfg.MaxNarInfoSize),
+		TrustHashes:         n.cfg.TrustHashes,
 		Past:                n.pastText(),
 	}
 	n.peerOptions(&o)
