@@ -78,6 +78,7 @@ func (x *exchange) admit() error {
 		x.s.opts.Logger.LogAttrs(x.r.Context(), slog.LevelDebug, "credentials are not believed",
 			slog.String("remote_addr", x.r.RemoteAddr), slog.Any("err", x.grant.Rejected))
 	}
+	x.r = x.r.WithContext(catalog.As(x.r.Context(), x.grant.Subject)) // stands in the log
 	if h := x.s.opts.Health(x.start); h.Stale {
 		return unavailable("this node has not reached its bucket for "+h.Staleness.Round(time.Second).String(), h.Err)
 	}

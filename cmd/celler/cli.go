@@ -22,6 +22,8 @@ type cli struct {
 	Token      tokenCmd      `cmd:"" group:"admin" help:"Make and read access tokens."`
 	Doctor     doctorCmd     `cmd:"" group:"server" help:"Find out whether something keeps what celler relies on."`
 	Log        logCmd        `cmd:"" group:"server" help:"Read the log of a bucket."`
+	Restore    restoreCmd    `cmd:"" group:"server" help:"Make a bucket, a cache, a pin or a path again what it was."`
+	Bookmark   bookmarkCmd   `cmd:"" group:"server" help:"Keep states of a bucket, to look at or come back to."`
 	Compact    compactCmd    `cmd:"" group:"server" help:"Fold the log of a bucket into a snapshot and remove what is not needed."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`

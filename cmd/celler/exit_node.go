@@ -49,6 +49,12 @@ func explainNode(err error) (verdict, bool) {
 	if when, ok := errors.AsType[*node.WhenError](err); ok {
 		return verdict{exitUsage, when.Error(), []string{"say the number of a slot, the name of a bookmark, or a time such as 2026-03-01, \"2026-03-01 17:30\" or \"2 hours ago\""}}, true
 	}
+	if path, ok := errors.AsType[*node.PathError](err); ok {
+		return verdict{exitUsage, path.Error(), nil}, true
+	}
+	if restore, ok := errors.AsType[*node.RestoreError](err); ok {
+		return verdict{exitFailed, restore.Error(), hintList(restore.Hint)}, true
+	}
 	if cause, hint, ok := node.Diagnose(err); ok {
 		return verdict{exitFailed, cause, hintList(hint)}, true
 	}

@@ -43,7 +43,7 @@ func (c *logShowCmd) Run(ctx context.Context, a *app) error {
 	if err := c.Complete(a.env, c.file); err != nil {
 		return err
 	}
-	q := node.LogQuery{From: c.From, To: c.To, Cache: c.Cache, Path: c.Path, Who: c.Who}
+	q := node.LogQuery{From: c.From, To: c.To, Cache: c.Cache, Path: followed(c.Path), Who: c.Who}
 	for _, limit := range []struct {
 		text string
 		to   **node.When

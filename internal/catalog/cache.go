@@ -77,7 +77,7 @@ func (c *Catalog) CreateCache(ctx context.Context, cache Cache) (Seq, error) {
 		return 0, err
 	}
 	key := keyspace.AppendCacheKey(nil, cache.Name)
-	return c.wal.Commit(ctx, wal.Op{Name: "create cache", Cost: 1 << 10, Build: func(v wal.View) ([]wal.Entry, error) {
+	return c.wal.Commit(ctx, wal.Op{Name: "create cache", About: string(cache.Name), Cost: 1 << 10, Build: func(v wal.View) ([]wal.Entry, error) {
 		if _, exists, err := v.Get(key); exists || err != nil {
 			return nil, errors.Join(err, cacheExists(exists, cache.Name))
 		}
@@ -113,7 +113,7 @@ func (c *Catalog) ConfigureCache(ctx context.Context, name CacheName, change fun
 		return 0, invalid(err)
 	}
 	key := keyspace.AppendCacheKey(nil, name)
-	return c.wal.Commit(ctx, wal.Op{Name: "configure cache", Cost: 1 << 10, Build: func(v wal.View) ([]wal.Entry, error) {
+	return c.wal.Commit(ctx, wal.Op{Name: "configure cache", About: string(name), Cost: 1 << 10, Build: func(v wal.View) ([]wal.Entry, error) {
 		value, ok, err := v.Get(key)
 		if err != nil {
 			return nil, err

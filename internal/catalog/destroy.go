@@ -17,7 +17,7 @@ func (c *Catalog) DestroyCache(ctx context.Context, name CacheName) (Seq, error)
 		return 0, invalid(err)
 	}
 	key, at := keyspace.AppendCacheKey(nil, name), c.timestamp()
-	seq, err := c.wal.Commit(ctx, wal.Op{Name: "destroy cache", Cost: 256, Build: func(v wal.View) ([]wal.Entry, error) {
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: "destroy cache", About: string(name), Cost: 256, Build: func(v wal.View) ([]wal.Entry, error) {
 		cache, ok, err := read(v, key, keyspace.DecodeCache)
 		if err != nil {
 			return nil, err

@@ -93,7 +93,7 @@ func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error 
 // cache, "" if that is not known.
 func (c *Catalog) commitPacks(ctx context.Context, cache CacheName, packs []chunk.NewPack) error {
 	for _, pieces := range cutPacks(packs) {
-		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit packs", Cost: packCost(pieces), Build: func(v wal.View) ([]wal.Entry, error) {
+		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit packs", About: string(cache), Cost: packCost(pieces), Build: func(v wal.View) ([]wal.Entry, error) {
 			books, err := newBooks(v)
 			if err != nil {
 				return nil, err

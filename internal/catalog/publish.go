@@ -47,7 +47,7 @@ func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
 		}
 		defer c.carried.leave(id)
 	}
-	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", Cost: cost, Build: u.build})
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", About: string(p.Path.Cache), Cost: cost, Build: u.build})
 	if err != nil {
 		return 0, c.countRefusal(err)
 	}
@@ -128,7 +128,7 @@ func (u *publishing) prepare(ctx context.Context) (err error) {
 	}
 	for i := 1; i < len(u.recipe); i++ {
 		part := set(u.recipeKey(i), u.recipe[i])
-		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit recipe part", Cost: len(part.Value) + len(part.Key), Build: func(v wal.View) ([]wal.Entry, error) {
+		_, err := c.wal.Commit(ctx, wal.Op{Name: "commit recipe part", About: string(u.Path.Cache), Cost: len(part.Value) + len(part.Key), Build: func(v wal.View) ([]wal.Entry, error) {
 			if _, exists, err := v.Get(part.Key); exists || err != nil {
 				return nil, err
 			}

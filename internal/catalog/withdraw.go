@@ -50,7 +50,7 @@ func (c *Catalog) WithdrawPaths(ctx context.Context, w Withdrawal) (done Withdra
 	ask := sortedHashParts(w.HashParts)
 	for part := range slices.Chunk(ask, opPaths) {
 		var one Withdrawn
-		seq, err := c.wal.Commit(ctx, wal.Op{Name: "withdraw", Cost: len(part) * pathCost, Build: func(v wal.View) (entries []wal.Entry, err error) {
+		seq, err := c.wal.Commit(ctx, wal.Op{Name: "withdraw", About: string(w.Cache), Cost: len(part) * pathCost, Build: func(v wal.View) (entries []wal.Entry, err error) {
 			one = Withdrawn{}
 			entries, err = c.withdraw(v, &w, part, &one)
 			return entries, err

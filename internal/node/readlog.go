@@ -183,16 +183,16 @@ func (p *picker) wants(op []wal.Entry) bool {
 	cache := p.Cache == "" || about == p.Cache
 	path := p.hashPart == nil
 	for i := range op {
-		cache = cache || p.concernsCache(&op[i])
+		cache = p.concernsCache(&op[i], about) || cache
 		path = path || p.concernsPath(&op[i])
 	}
 	return cache && path && (p.Who == "" || strings.Contains(strings.ToLower(by), strings.ToLower(p.Who)))
 }
 
-// concernsCache knows operations of programs that did not say what they are about, by
-// the names and the numbers of caches in their rows.
-func (p *picker) concernsCache(e *wal.Entry) bool {
-	if e.Kind == wal.PushBoundary || len(e.Key) == 0 {
+// concernsCache knows operations that do not say what they are about, by the names and
+// the numbers of caches in their rows. A number is learnt where it comes with the name.
+func (p *picker) concernsCache(e *wal.Entry, about string) bool {
+	if p.Cache == "" || e.Kind == wal.PushBoundary || len(e.Key) == 0 {
 		return false
 	}
 	switch e.Key[0] {
@@ -207,6 +207,9 @@ func (p *picker) concernsCache(e *wal.Entry) bool {
 		return true
 	case keyspace.PathPrefix:
 		id, _, err := keyspace.DecodePathKey(e.Key)
+		if about == p.Cache && err == nil {
+			p.ids[id] = true
+		}
 		return err == nil && p.ids[id]
 	}
 	return false

@@ -1,0 +1,264 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/celler/celler/index"
+	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/nix"
+	"github.com/celler/celler/wal"
+)
+
+// restoreAttempts is how often the difference is worked out anew because somebody has
+// changed one of its rows meanwhile.
+const restoreAttempts = 10
+
+// RestoreRequest says what is to be again as it was.
+type RestoreRequest struct {
+	At When
+	// Cache, if not "", is the one cache to restore; with Pin or Path only that pin, or
+	// only that path, with all they refer to.
+	Cache, Pin, Path string
+	// KeepNew brings back what is not there any more and leaves alone what is.
+	KeepNew bool
+	DryRun  bool
+	By      string // for people: in the log
+	Version string
+	// Each, if not nil, is told every change that a dry run finds.
+	Each func(RestoreChange) error
+}
+
+// RestoreChange is one thing that a restore changes.
+type RestoreChange struct {
+	What  string `json:"what"` // back, changed, removed or lost
+	Kind  string `json:"kind"` // cache, path or pin
+	Cache string `json:"cache"`
+	Name  string `json:"name,omitempty"` // store path or name of the pin
+}
+
+// RestoreReport says what a restore did, or would do.
+type RestoreReport struct {
+	At     Moment          `json:"at"`
+	DryRun bool            `json:"dry_run,omitempty"`
+	Before uint64          `json:"before"`        // the slot whose state was found
+	Seq    uint64          `json:"seq,omitempty"` // the slot that restored it; 0: there was nothing to do
+	Caches []RestoredCache `json:"caches"`        // that differ
+	Lost   []LostPath      `json:"lost"`
+}
+
+// RestoredCache says what became of one cache.
+type RestoredCache struct {
+	Name    string `json:"name"`
+	What    string `json:"what"`    // back, changed, removed
+	Back    int    `json:"back"`    // paths that were gone
+	Changed int    `json:"changed"` // paths that were there, but not as they were
+	Removed int    `json:"removed"` // paths that had not been there
+	Pins    int    `json:"pins"`    // pins that came back, changed or went
+	Config  bool   `json:"config"`  // its key or settings changed
+}
+
+// LostPath is a path that cannot come back: bytes of its NAR are gone.
+type LostPath struct {
+	Cache     string `json:"cache"`
+	StorePath string `json:"store_path"`
+}
+
+// RestoreError reports a restore that makes no sense.
+type RestoreError struct{ Problem, Hint string }
+
+func (e *RestoreError) Error() string { return e.Problem }
+
+// Restore makes a bucket, or a part of what it holds, again what it was at some moment,
+// by an ordinary operation: the log goes on, and what was in between can be restored in
+// the same way. It needs no server and does not mind those at work.
+func Restore(ctx context.Context, cfg config.Config, r RestoreRequest) (rep RestoreReport, err error) {
+	n, err := openDirect(ctx, cfg, Options{Version: r.Version}, "restore", nil)
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	rep.DryRun = r.DryRun
+	if rep.At, err = r.At.resolve(ctx, n.logBucket); err != nil {
+		return rep, err
+	}
+	past, err := index.OpenPast(ctx, n.logBucket, filepath.Join(n.cfg.CacheDir, n.format.Store.String()), wal.Seq(rep.At.Seq), index.Options{Logger: n.o.Logger})
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, past.Close()) }()
+	then, err := catalog.SnapshotOf(past.DB)
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, then.Close()) }()
+	x := &restorer{RestoreRequest: r, cat: n.cat, then: then, rep: &rep, added: map[catalog.CacheName]int{}}
+	x.ctx = wal.As(ctx, r.By)
+	if err := x.parse(); err != nil {
+		return rep, err
+	}
+	err = x.run(x.ctx)
+	if err == nil && !r.DryRun {
+		if serr := n.cat.Sweep(ctx); serr != nil {
+			n.o.Logger.Info("paths of a replaced cache are left for later", "err", serr)
+		}
+	}
+	return rep, err
+}
+
+// restorer is one restore on its way.
+type restorer struct {
+	RestoreRequest
+	cat  *catalog.Catalog
+	then *catalog.Snapshot
+	rep  *RestoreReport
+
+	ctx   context.Context           //nolint:containedctx // of the one call that made this
+	now   *catalog.Snapshot         // of the attempt
+	added map[catalog.CacheName]int // paths that earlier operations brought back
+	cache catalog.CacheName
+	path  nix.HashPart
+	built []*catalog.Rebuild // caches put together aside
+}
+
+func (x *restorer) parse() (err error) {
+	if x.Cache != "" {
+		if x.cache, err = catalog.ParseCacheName(x.Cache); err != nil {
+			return &PathError{err}
+		}
+	}
+	if x.Path != "" {
+		x.path, err = parseHashPart(x.Path)
+	}
+	return err
+}
+
+func (x *restorer) run(ctx context.Context) (err error) {
+	defer func() {
+		for _, b := range x.built {
+			err = errors.Join(err, b.Abandon(context.WithoutCancel(ctx)))
+		}
+	}()
+	for attempt := 1; ; attempt++ {
+		err := x.attempt(ctx)
+		if err == nil || attempt == restoreAttempts || !errors.Is(err, catalog.ErrConflict) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// attempt works out the difference and makes it go away.
+func (x *restorer) attempt(ctx context.Context) error {
+	if _, err := x.cat.CatchUp(ctx); err != nil {
+		return err
+	}
+	var err error
+	if x.now, err = x.cat.Snapshot(ctx); err != nil {
+		return err
+	}
+	defer func() { _ = x.now.Close() }()
+	x.rep.Before, x.rep.Caches, x.rep.Lost = uint64(x.now.Seq()), []RestoredCache{}, []LostPath{}
+	diffs, err := x.diff()
+	if err != nil {
+		return err
+	}
+	if x.DryRun || len(diffs) == 0 {
+		return nil
+	}
+	op, err := x.fit(ctx, diffs)
+	if err != nil || len(op) == 0 {
+		return err
+	}
+	done, err := x.cat.Restore(ctx, op)
+	if err != nil {
+		return fmt.Errorf("restore %v: %w", x.rep.At, err)
+	}
+	x.done(done)
+	x.built = nil // they are visible now
+	return nil
+}
+
+func (x *restorer) done(r catalog.Restored) {
+	x.rep.Seq = uint64(r.Seq)
+	x.lost(r.Lost)
+}
+
+func (x *restorer) lost(paths []catalog.LostPath) {
+	for _, l := range paths {
+		x.rep.Lost = append(x.rep.Lost, LostPath{Cache: string(l.Cache), StorePath: l.StorePath.String()})
+	}
+}
+
+// fit makes one operation of the differences, so that all is restored at once. Caches that
+// are too much for it are put together aside, the largest first, and take their place.
+func (x *restorer) fit(ctx context.Context, diffs []*cacheDiff) (op []catalog.CacheRestore, err error) {
+	for {
+		total := 0
+		var largest *cacheDiff
+		for _, d := range diffs {
+			total += d.cost()
+			if !d.small() && (largest == nil || d.cost() > largest.cost()) {
+				largest = d
+			}
+		}
+		if total <= catalog.RestoreBytes || largest == nil {
+			break
+		}
+		if err := x.build(ctx, largest); err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range diffs {
+		if d.Aside != nil || d.Then == nil || d.Now == nil || d.sum.Config || len(d.Set)+len(d.Drop)+len(d.SetPins)+len(d.DropPins) > 0 {
+			op = append(op, d.CacheRestore)
+		}
+	}
+	return op, nil
+}
+
+// additive says that nothing is removed or changed.
+func (x *restorer) additive() bool { return x.KeepNew || x.Pin != "" || x.Path != "" }
+
+// build puts a cache together aside.
+func (x *restorer) build(ctx context.Context, d *cacheDiff) error {
+	then := *d.Then
+	b, err := x.cat.BeginRebuild(ctx, then)
+	if err != nil {
+		return err
+	}
+	x.built = append(x.built, b)
+	add := func(paths []catalog.Path) error {
+		done, err := b.AddPaths(ctx, paths)
+		x.lost(done.Lost)
+		return err
+	}
+	const page = 1000
+	var paths []catalog.Path
+	for p, err := range x.then.Paths(then.ID) {
+		if err != nil {
+			return err
+		}
+		if paths = append(paths, p); len(paths) == page {
+			if err := add(paths); err != nil {
+				return err
+			}
+			paths = paths[:0]
+		}
+	}
+	if err := add(paths); err != nil {
+		return err
+	}
+	pins, err := x.then.Pins(then.ID)
+	if err != nil {
+		return err
+	}
+	if err := b.AddPins(ctx, pins); err != nil {
+		return err
+	}
+	d.CacheRestore = catalog.CacheRestore{Name: d.Name, Now: d.Now, Then: d.Then, Aside: b}
+	d.over = false
+	return nil
+}
