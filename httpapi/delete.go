@@ -34,8 +34,9 @@ type DeleteRequest struct {
 // DeleteReport says what went, or would go.
 type DeleteReport struct {
 	Paths      []DeletedPath
+	Weighed    bool      // FreedBytes are known; they are in a dry run, and else if that does not take long
 	FreedBytes int64     // stored bytes that nothing else in the store needs
-	KeptBytes  int64     // stored bytes that something else needs
+	Former     int       // NARs that the paths named before and that go with them
 	GoneBy     time.Time // when they will have left the bucket; zero: not known
 	Referrers  []string  // store paths that stay and refer to one that goes
 	Elsewhere  []string  // names of other caches with a path of the same NAR
@@ -118,11 +119,17 @@ func (s *server) deletePaths(x *exchange) error {
 		return err
 	}
 	out := wire.DeleteReport{
-		DryRun: req.DryRun, Paths: make([]wire.DeletedPath, 0, len(report.Paths)),
-		FreedBytes: report.FreedBytes, KeptBytes: report.KeptBytes, Referrers: report.Referrers,
+		DryRun: req.DryRun, Paths: make([]wire.DeletedPath, 0, len(report.Paths)), Former: report.Former, Referrers: report.Referrers,
+	}
+	if report.Weighed {
+		out.FreedBytes = &report.FreedBytes
 	}
 	for _, p := range report.Paths {
-		out.Paths = append(out.Paths, wire.DeletedPath(p))
+		one := wire.DeletedPath{StorePath: p.StorePath, NarBytes: p.NarBytes}
+		if report.Weighed {
+			one.FreedBytes = &p.FreedBytes
+		}
+		out.Paths = append(out.Paths, one)
 	}
 	if !report.GoneBy.IsZero() {
 		out.GoneBy = &report.GoneBy

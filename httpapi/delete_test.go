@@ -31,8 +31,8 @@ const deletePathsOfC = "/_api/v1/caches/c/delete-paths"
 func TestDeletePaths(t *testing.T) {
 	goneBy := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
 	d := &deleter{report: httpapi.DeleteReport{
-		Paths:      []httpapi.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: 3}},
-		FreedBytes: 3, KeptBytes: 2, GoneBy: goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine", "theirs", "others"},
+		Paths:   []httpapi.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: 3}},
+		Weighed: true, FreedBytes: 3, Former: 4, GoneBy: goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine", "theirs", "others"},
 	}}
 	n := mkNode(t, nil, func(o *nodeOptions) { o.http.Deleter = d })
 	n.mkCache("c", false)
@@ -43,8 +43,8 @@ func TestDeletePaths(t *testing.T) {
 	r := n.call("POST", deletePathsOfC, token, wire.DeleteRequest{Paths: []string{hashPart.String()}, Closure: true, Now: true}).want(t, 200, "")
 	r.json(t, &got)
 	want := wire.DeleteReport{
-		Paths:      []wire.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: 3}},
-		FreedBytes: 3, KeptBytes: 2, GoneBy: &goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine"}, Hidden: 2,
+		Paths:      []wire.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: new(int64(3))}},
+		FreedBytes: new(int64(3)), Former: 4, GoneBy: &goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine"}, Hidden: 2,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
@@ -107,7 +107,7 @@ func TestWithdrawer(t *testing.T) {
 	n.narInfo("c", hashPart, n.root())
 	var got wire.DeleteReport
 	n.call("POST", deletePathsOfC, n.root(), wire.DeleteRequest{Paths: []string{hashPart.String()}}).want(t, 200, "").json(t, &got)
-	if len(got.Paths) != 1 || got.Paths[0].StorePath != pathOf(p) || got.GoneBy != nil {
+	if len(got.Paths) != 1 || got.Paths[0].StorePath != pathOf(p) || got.GoneBy != nil || got.FreedBytes != nil {
 		t.Errorf("%+v", got)
 	}
 	n.absent("c", hashPart)

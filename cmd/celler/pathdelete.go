@@ -92,23 +92,26 @@ func (c *pathDeleteCmd) whichAreMissing(ctx context.Context, api *client.Client,
 
 // tell says what went, and what that comes to.
 func (c *pathDeleteCmd) tell(a *app, report *client.DeleteReport, cache string) {
-	did, are := "deleted", "are"
+	did, are, gone := "deleted", "are", "is gone"
 	if c.DryRun {
-		did, are = "would delete", "would be"
+		did, are, gone = "would delete", "would be", "would be gone"
 	}
 	var total int64
 	for _, p := range report.Paths {
 		total += p.NarBytes
 		a.ui.Note("%s %s", did, p.StorePath)
 	}
-	a.ui.Note("%s %s (%s) from cache %q: %s stored %s freed, %s shared with something else and stay",
-		did, ui.Plural(len(report.Paths), "path", "paths"), ui.Size(total), cache, ui.Size(report.FreedBytes), are, ui.Size(report.KeptBytes))
-	if report.FreedBytes > 0 && report.GoneBy != nil {
-		gone := "are gone"
-		if c.DryRun {
-			gone = "would be gone"
-		}
-		a.ui.Note("the freed bytes %s from the bucket by %s (%s), if garbage is collected as it is set up", gone, report.GoneBy.Format("2006-01-02 15:04:05 MST"), in(report.GoneBy.Sub(a.now())))
+	freed := ""
+	if n := report.FreedBytes; n != nil {
+		freed = fmt.Sprintf("; %s in the bucket %s freed, what else they take is shared and stays", ui.Size(*n), are)
+	}
+	a.ui.Note("%s %s (%s) from cache %q%s", did, ui.Plural(len(report.Paths), "path", "paths"), ui.Size(total), cache, freed)
+	if n := report.Former; n > 0 {
+		a.ui.Note("with %s that they named before", ui.Plural(n, "NAR", "NARs"))
+	}
+	if report.GoneBy != nil && (report.FreedBytes == nil || *report.FreedBytes > 0) {
+		a.ui.Note("what nothing else shares %s from the bucket by %s (%s), if garbage is collected as it is set up",
+			gone, report.GoneBy.Format("2006-01-02 15:04:05 MST"), in(report.GoneBy.Sub(a.now())))
 	}
 	for _, path := range report.Referrers {
 		a.ui.Warn("%s stays and refers to what is deleted; who wants it will miss that", path)

@@ -37,8 +37,10 @@ type DeleteReport struct {
 	DryRun bool          `json:"dry_run,omitempty"`
 	Paths  []DeletedPath `json:"paths"`
 
-	FreedBytes int64 `json:"freed_bytes"` // stored bytes that nothing else in the store needs
-	KeptBytes  int64 `json:"kept_bytes"`  // stored bytes of the paths that something else needs
+	// FreedBytes are stored bytes that nothing else in the store needs. Absent: they
+	// were not counted, because that would take long; a dry run counts them.
+	FreedBytes *int64 `json:"freed_bytes,omitempty"`
+	Former     int    `json:"former_nars,omitempty"` // that the paths named before, and that go as well
 	// GoneBy is when the bytes will have left the bucket, if somebody collects garbage
 	// as it is set up and the bucket allows deletion. Absent: this server cannot tell.
 	GoneBy *time.Time `json:"gone_by,omitempty"`
@@ -52,5 +54,5 @@ type DeleteReport struct {
 type DeletedPath struct {
 	StorePath  string `json:"store_path"`
 	NarBytes   int64  `json:"nar_bytes"`
-	FreedBytes int64  `json:"freed_bytes"` // once this path and those before it are gone
+	FreedBytes *int64 `json:"freed_bytes,omitempty"` // once this path and those before it are gone
 }
