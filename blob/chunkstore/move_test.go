@@ -31,10 +31,10 @@ func TestReadFollowsMoves(t *testing.T) {
 	set := metrics.NewSet()
 	o := chunkstore.Options{
 		Profile: mustProfile(t, "fast2016-16k"), FrameBytes: 64 << 10, PackBytes: 1 << 20,
-		ReadAhead: 1 << 20, RestoreBytes: -1, Dir: t.TempDir(), Metrics: set,
+		ReadAhead: 256 << 10, RestoreBytes: -1, Dir: t.TempDir(), Metrics: set,
 	}
 	s := mkStore(t, b, d, o)
-	nar := noise(24 << 20)
+	nar := noise(20 << 20)
 	mustWrite(t, s, d, nar)
 	for at := 100_000; at < len(nar); at += 1 << 20 {
 		nar[at]++ // so that there are stretches

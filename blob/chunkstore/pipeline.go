@@ -287,19 +287,20 @@ func (p *pipeline) start(b *batch) {
 		}
 	}
 	if len(stretches) > 0 {
-		p.wg.Go(func() { p.make(stretches) })
+		plan := p.cur.plan
+		p.wg.Go(func() { p.make(plan, stretches) })
 	}
 }
 
 // make makes the stretches of a batch, one after another.
-func (p *pipeline) make(stretches []*pending) {
+func (p *pipeline) make(plan *plan, stretches []*pending) {
 	uses := make(map[*fetched]int)
 	for _, u := range stretches {
 		for _, f := range u.frames {
 			uses[f]++
 		}
 	}
-	m := &maker{s: p.s, plan: p.cur.plan, uses: uses, decoded: make(map[*fetched][]byte)}
+	m := &maker{s: p.s, plan: plan, uses: uses, decoded: make(map[*fetched][]byte)}
 	for _, u := range stretches {
 		u.data, u.err = m.stretch(p.ctx, u)
 		close(u.done)

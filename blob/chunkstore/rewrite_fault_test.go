@@ -23,7 +23,11 @@ func TestRewriteFaults(t *testing.T) {
 		whole, dir := memblob.New(), newDirectory()
 		nar, recipe := mkGenerations(t, whole, dir)
 		for _, fault := range []blobtest.Fault{blobtest.LostRequest, blobtest.LostResponse, blobtest.ShortBody, blobtest.Unavailable, blobtest.Denied} {
-			for k, done := 0, false; !done; k++ {
+			step := 1
+			if testing.Short() {
+				step = 5
+			}
+			for k, done := 0, false; !done; k += step {
 				b, d := copyOf(t, whole), dir.copy()
 				faulty := blobtest.NewFaulty(b, blobtest.FaultyOptions{Decide: blobtest.FailAt(k, fault)})
 				s := mkStore(t, faulty, d, chunkstore.Options{PackBytes: 48 << 10})
