@@ -71,8 +71,14 @@ func (s *server) missingPaths(x *exchange) error {
 		return err
 	}
 	if present := without(hashParts, missing); len(present) > 0 {
-		if err := s.opts.Uses.Present(x.r.Context(), cache.Name, present); err != nil {
+		recorded, err := s.opts.Uses.Present(x.r.Context(), cache.Name, present)
+		if err != nil {
 			return err
+		}
+		if recorded {
+			if missing, err = s.cat.MissingPaths(x.r.Context(), cache.Name, hashParts); err != nil {
+				return err
+			}
 		}
 	}
 	x.note(slog.String("cache", name))

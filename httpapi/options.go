@@ -66,15 +66,18 @@ type Uses interface {
 	Downloaded(cache catalog.CacheName, hashPart nix.HashPart)
 	// Present says that somebody is about to be told that these paths need not be
 	// pushed. If one of them might be collected soon its use has to be durable when
-	// Present returns nil.
-	Present(ctx context.Context, cache catalog.CacheName, hashParts []nix.HashPart) error
+	// Present returns, and recorded is true: then it is asked again what there is,
+	// since what went before that could not be saved by it.
+	Present(ctx context.Context, cache catalog.CacheName, hashParts []nix.HashPart) (recorded bool, err error)
 }
 
 // noUses is nobody who wants to know.
 type noUses struct{}
 
 func (noUses) Downloaded(catalog.CacheName, nix.HashPart)                       {}
-func (noUses) Present(context.Context, catalog.CacheName, []nix.HashPart) error { return nil }
+func (noUses) Present(context.Context, catalog.CacheName, []nix.HashPart) (bool, error) {
+	return false, nil
+}
 
 // Health is a node's own judgement.
 type Health struct {

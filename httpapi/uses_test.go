@@ -18,6 +18,7 @@ type uses struct {
 	downloaded []string
 	present    []string
 	err        error
+	meanwhile  func() // happens before a use is recorded; nil: none is
 }
 
 func (u *uses) Downloaded(cache catalog.CacheName, hashPart nix.HashPart) {
@@ -26,13 +27,17 @@ func (u *uses) Downloaded(cache catalog.CacheName, hashPart nix.HashPart) {
 	u.downloaded = append(u.downloaded, string(cache)+" "+hashPart.String())
 }
 
-func (u *uses) Present(_ context.Context, cache catalog.CacheName, hashParts []nix.HashPart) error {
+func (u *uses) Present(_ context.Context, cache catalog.CacheName, hashParts []nix.HashPart) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, hashPart := range hashParts {
 		u.present = append(u.present, string(cache)+" "+hashPart.String())
 	}
-	return u.err
+	if u.meanwhile != nil {
+		u.meanwhile()
+		return true, u.err
+	}
+	return false, u.err
 }
 
 func (u *uses) take() (downloaded, present []string) {
@@ -84,6 +89,23 @@ func TestUses(t *testing.T) {
 	n.call("POST", "/_api/v1/get-missing-paths", n.root(), ask).want(t, 503, wire.ErrorUnavailable)
 	ask.StorePathHashes = ask.StorePathHashes[1:2]
 	n.call("POST", "/_api/v1/get-missing-paths", n.root(), ask).want(t, 200, "")
+
+	// What goes before its use is recorded is missing after all.
+	u.err = nil
+	q := mkPath(t, "r", 3, 500)
+	n.push("c", q)
+	ask.StorePathHashes = []string{q.Info.StorePath.HashPart().String()}
+	u.meanwhile = func() {
+		if _, err := n.cat.Withdraw(t.Context(), "c", q.Info.StorePath.HashPart()); err != nil {
+			t.Error(err)
+		}
+	}
+	var missing wire.MissingPathsResponse
+	n.call("POST", "/_api/v1/get-missing-paths", n.root(), ask).want(t, 200, "").json(t, &missing)
+	if !slices.Equal(missing.MissingPaths, ask.StorePathHashes) {
+		t.Errorf("missing %q, want %q", missing.MissingPaths, ask.StorePathHashes)
+	}
+	u.meanwhile = nil
 
 	// A NAR that was withdrawn is sent, but nothing is used by that.
 	n.call("DELETE", "/_api/v1/caches/c/paths/"+hashPart.String(), n.root(), nil).want(t, 200, "")
