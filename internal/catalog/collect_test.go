@@ -48,6 +48,7 @@ func TestCollectionAgainstState(t *testing.T) {
 			"use":           m.use,
 			"pin":           m.pin,
 			"unpin":         m.unpin,
+			"policy":        m.policy,
 			"tick":          m.tick,
 			"destroy":       m.destroy,
 			"mark":          m.begin,
@@ -197,6 +198,14 @@ func (m *collection) unpin(rt *rapid.T) {
 	m.rt = rt
 	name := rapid.SampledFrom([]string{"pin", "push"}).Draw(rt, "pin")
 	if _, err := m.RemovePin(m.t.Context(), m.cache(), name); err != nil && !errors.Is(err, ErrNoCache) && !errors.Is(err, ErrNoPin) {
+		rt.Fatal(err)
+	}
+}
+
+func (m *collection) policy(rt *rapid.T) {
+	m.rt = rt
+	p := PinPolicy{KeepRevisions: rapid.Uint32Range(1, 3).Draw(rt, "keep"), KeepForever: rapid.Bool().Draw(rt, "forever")}
+	if _, err := m.SetPinPolicy(m.t.Context(), m.cache(), "pin", p); err != nil && !errors.Is(err, ErrNoCache) && !errors.Is(err, ErrNoPin) {
 		rt.Fatal(err)
 	}
 }
