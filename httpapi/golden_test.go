@@ -35,11 +35,17 @@ func TestTranscripts(t *testing.T) {
 	url := n.narInfo("open", p.Info.StorePath.HashPart(), "").URL
 
 	var got strings.Builder
+	var sent any // the next request's body
 	f := func(method, path, who string, headers ...string) {
 		t.Helper()
 		token := map[string]string{"anybody": "", "root": n.root(), "puller": n.token("shut: pull")}[who]
-		r := n.call(method, path, token, nil, append(headers, "Host", "cache.example:8080")...)
-		fmt.Fprintf(&got, "> %s %s (%s)%s\n< %s\n", method, path, who, strings.Join(append([]string{""}, headers...), " "), r.Status)
+		r := n.call(method, path, token, sent, append(headers, "Host", "cache.example:8080")...)
+		fmt.Fprintf(&got, "> %s %s (%s)%s\n", method, path, who, strings.Join(append([]string{""}, headers...), " "))
+		if sent != nil {
+			got.WriteString("\n" + jsonText(sent) + "\n\n")
+			sent = nil
+		}
+		fmt.Fprintf(&got, "< %s\n", r.Status)
 		var lines []string
 		for name, values := range r.Header {
 			if name == "Date" {
@@ -84,6 +90,28 @@ func TestTranscripts(t *testing.T) {
 	f("GET", "/no/such/url", "anybody")
 	f("POST", "/open/nix-cache-info", "root")
 	f("PATCH", "/_api/v1/cache-config/shut", "root", "Content-Type", "application/json")
+	const pins, remove = "/_api/v1/caches/shut/pins", "/_api/v1/caches/shut/delete-paths"
+	f("GET", pins, "puller")
+	sent = wire.PinRequest{StorePath: pathOf(p), Policy: &wire.PinPolicy{KeepRevisions: 3}}
+	f("PUT", pins+"/release/24.05", "root")
+	sent = wire.PinRequest{StorePath: pathOf(dep)}
+	f("PUT", pins+"/next", "root")
+	sent = wire.PinRequest{StorePath: pathOf(dep)}
+	f("PUT", pins+"/next", "puller")
+	f("GET", pins, "puller")
+	f("GET", pins+"/release/24.05", "puller")
+	f("GET", pins+"/absent", "puller")
+	f("GET", "/_api/v1/caches/shut/stats", "puller")
+	f("GET", "/_api/v1/stats", "root")
+	sent = wire.DeleteRequest{Paths: []string{part}}
+	f("POST", remove, "root")
+	f("DELETE", pins+"/release/24.05", "root")
+	sent = wire.DeleteRequest{Paths: []string{part}, DryRun: true}
+	f("POST", remove, "root")
+	sent = wire.DeleteRequest{Paths: []string{part}}
+	f("POST", remove, "root")
+	f("GET", "/shut/"+part+".narinfo", "puller")
+	f("HEAD", "/shut/"+url, "puller")
 	f("DELETE", "/_api/v1/cache-config/shut", "root")
 
 	text := got.String()
@@ -93,6 +121,8 @@ func TestTranscripts(t *testing.T) {
 		{`Content-Length: \d+`, "Content-Length: ####"},
 		{`/\d+\n`, "/####\n"},
 		{`"staleness_seconds":[^}]+`, `"staleness_seconds":#`},
+		{`"created":"[^"]+"`, `"created":"####"`},
+		{`("[a-z_]*(?:file|stored|buried)_bytes"|"saved_by_compression"):-?\d+`, "$1:#"},
 	} {
 		text = regexp.MustCompile(blank.pattern).ReplaceAllString(text, blank.with)
 	}

@@ -74,7 +74,7 @@ type Uses interface {
 // noUses is nobody who wants to know.
 type noUses struct{}
 
-func (noUses) Downloaded(catalog.CacheName, nix.HashPart)                       {}
+func (noUses) Downloaded(catalog.CacheName, nix.HashPart) {}
 func (noUses) Present(context.Context, catalog.CacheName, []nix.HashPart) (bool, error) {
 	return false, nil
 }
