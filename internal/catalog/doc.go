@@ -26,13 +26,55 @@
 // denied by another. What is listed, and what is missing, is looked up after such a
 // catch-up in any case: [Catalog.Caches], [Catalog.Paths], [Catalog.MissingPaths].
 //
+// # Counting
+//
+// How many paths name a NAR, what a cache and the store hold, what came and went on a
+// day, when a path was last used: all that is kept by the operations that change it, in
+// the same entries (books), so that statistics are exact and cost nothing to read, and
+// a NAR that no path names is known without looking for paths. A recount compares and
+// puts right what an earlier celler never counted; until then nothing is collected.
+//
+// # Store days
+//
+// No decision to remove anything reads a local clock. Uses, withdrawals and burials are
+// noted by store day, which is a number. A day ends when a [Catalog.Tick] says so, and when
+// that was is told by the bucket, which knows when it stored the slot; see [Clock].
+// Whatever happens between the two makes things live longer.
+//
+// # Collecting
+//
+// A collector takes a [Mark], looks at the state as it was (Snapshot) for as long as it
+// likes, and then removes what it found dead, in this order:
+//
+//	paths that nothing keeps   Mark.Expire           their NARs become unreferenced
+//	recipes of such NARs       Mark.RemoveRecipes    after the grace for those who know the URL
+//	chunks no recipe names     Mark.Condemn          nothing can refer to them any more
+//	objects without life       Forget                after the grace for readers, and deletion
+//
+// It cannot race a push, however long it sleeps in between, because each of these is
+// checked by its Build against the state that it changes. While a mark is running,
+// what brings a path to life leaves a touch, as does a recipe that is written; an operation
+// that removes something looks at the touches that its collector has not yet seen, and
+// spares what they lead to. A later mark fences an earlier one.
+//
+// Chunks are condemned by their place, so that what is dead is an exact question for a
+// push that names places, and the row of a chunk that names a dead place counts for
+// nothing. The next push that brings such a chunk along writes the row anew; damage is
+// repaired in the same way (MarkDamaged).
+//
+// Recipes and chunk rows go on naming a pack when its frames are moved into another
+// object; only the row of the pack changes (MovePacks), if it is still what was read and
+// nothing is left behind that lives.
+//
 // # Destroying a cache
 //
 // Path rows are keyed by the number of their cache, not its name. Destroying a
 // cache removes its own row and leaves a marker; from that slot on its paths
-// are unreachable, also for a new cache of the same name. The rows themselves are
-// removed in bounded operations, by the caller or, after a crash, by whoever calls
-// [Catalog.Sweep] or destroys a cache next.
+// are unreachable, also for a new cache of the same name, and out of the totals of the
+// store. The rows themselves are removed in bounded operations, by the caller or, after a
+// crash, by whoever calls [Catalog.Sweep] or destroys a cache next; as they go, NARs
+// become unreferenced. A cache that is restored goes the other way: its rows are written
+// under a new number and a marker that says so, and its own row comes last.
 //
 // # Signatures
 //
