@@ -26,6 +26,7 @@ func (r *round) remove(ctx context.Context) (err error) {
 		err = errors.Join(err, r.mark.Close())
 		r.mark = nil
 	}()
+	r.seen = r.mark.Seen()
 	if err := r.expire(ctx); err != nil {
 		return err
 	}

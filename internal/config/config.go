@@ -151,6 +151,9 @@ func (c *Config) checkMaintenance() error {
 	if c.Maintenance == "on" && c.MaintenanceSegments <= 0 {
 		return &ValueError{"maintenance-segments", fmt.Sprint(c.MaintenanceSegments), "a number from 1"}
 	}
+	if c.GC == (GC{}) {
+		return c.Compact.Check() // made by hand, without a file or flags: what package gc thinks best
+	}
 	if c.GC.ReaderGrace < c.WAL.MaxStaleness {
 		return &ValueError{"garbage-collection.reader-grace", c.GC.ReaderGrace.String(), "at least wal.max-staleness, which is " + c.WAL.MaxStaleness.String()}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunkstore"
+	"github.com/celler/celler/gc"
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/index"
 	"github.com/celler/celler/internal/auth"
@@ -72,6 +73,10 @@ type Node struct {
 	listener   net.Listener
 	server     *http.Server
 	peers      *peers // nil if there is no address to tell them
+
+	collector   *gc.Collector
+	collectSoon chan struct{} // told that somebody wants something to be gone
+	uses        *uses
 
 	closers []closer // in the order of opening
 }

@@ -126,6 +126,9 @@ func (n *Node) serve() {
 		Past:                n.pastText(),
 	}
 	n.peerOptions(&o)
+	if n.past == nil {
+		n.collectOptions(&o)
+	}
 	n.server = &http.Server{
 		Handler:           httpapi.New(n.cat, n.chunks, n.verifier, o),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -150,8 +153,14 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.peers != nil {
 		wg.Go(func() { n.peers.run(background, n.introduce) })
 	}
+	if n.past == nil {
+		wg.Go(func() { n.recordUses(background) })
+	}
 	if n.cfg.Maintenance == "on" && n.past == nil {
 		wg.Go(func() { n.maintain(background) })
+	}
+	if n.collects() {
+		wg.Go(func() { n.collect(background) })
 	}
 
 	served := make(chan error, 1)
