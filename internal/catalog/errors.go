@@ -91,7 +91,6 @@ func (e *BadRecipeError) Error() string { return fmt.Sprintf("recipe of NAR %x: 
 func (e *BadRecipeError) Unwrap() error { return e.Err }
 
 var (
-	errNotBuilt = errors.New("not built yet")
 	errEnough   = errors.New("enough")
 	errPartGone = errors.New("one of its parts is not there")
 )

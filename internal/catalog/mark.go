@@ -212,11 +212,11 @@ func expire(v wal.View, e *Expiry, paths []Use, touches []Touch, done *Expired) 
 	if _, counted, err := v.Get(keyspace.AppendTotalsKey(nil, e.Cache)); !counted || err != nil {
 		return nil, err // the cache was destroyed meanwhile
 	}
-	spared, err := reached(v, e, touches)
+	roots, err := pinned(v, e.Cache)
 	if err != nil {
 		return nil, err
 	}
-	roots, err := pinned(v, e.Cache)
+	spared, err := reached(v, e, touches, roots)
 	if err != nil {
 		return nil, err
 	}
@@ -254,14 +254,22 @@ func expire(v wal.View, e *Expiry, paths []Use, touches []Touch, done *Expired) 
 	return b.close()
 }
 
-// reached returns the paths that touches concern, and all that these lead to.
-func reached(v wal.View, e *Expiry, touches []Touch) (map[nix.HashPart]bool, error) {
+// reached returns the paths that touches concern or pins name, and all that these
+// lead to. What is known to live is not followed, but what was touched is: it may
+// lead elsewhere than it did.
+func reached(v wal.View, e *Expiry, touches []Touch, roots map[nix.HashPart]PinRevision) (map[nix.HashPart]bool, error) {
 	found := make(map[nix.HashPart]bool)
 	var todo []nix.HashPart
 	for _, t := range touches {
 		if t.Cache == e.Cache && !found[t.HashPart] {
 			found[t.HashPart] = true
 			todo = append(todo, t.HashPart)
+		}
+	}
+	for hashPart := range roots { // the order decides nothing
+		if !found[hashPart] && (e.Live == nil || !e.Live(hashPart)) {
+			found[hashPart] = true
+			todo = append(todo, hashPart)
 		}
 	}
 	for len(todo) > 0 {

@@ -177,6 +177,55 @@ func TestExpireWalksFromTouches(t *testing.T) {
 	}
 }
 
+// TestPinThatKeepsMore makes roots of old revisions after the collector has looked, and
+// wants what these lead to spared as well.
+func TestPinThatKeepsMore(t *testing.T) {
+	keepMore := map[string]func(*node) error{
+		"a policy": func(n *node) error {
+			_, err := n.SetPinPolicy(t.Context(), "a", "p", PinPolicy{KeepForever: true})
+			return err
+		},
+		"a revision with a policy": func(n *node) error {
+			_, err := n.SetPin(t.Context(), PinChange{Cache: "a", Name: "p", StorePath: mkStorePath(t, "x8"), Policy: &PinPolicy{KeepForever: true}})
+			return err
+		},
+	}
+	for what, change := range keepMore {
+		for _, looks := range []bool{false, true} {
+			n := mkNode(t, mkTimed(t))
+			n.mustCreate("a")
+			for i, to := range []string{"x1", "x2", "x3"} { // x0 to x1, and so on
+				pub := mkPublication(t, "a", fmt.Sprint("x", i), mkPack(1, uint64(i), 1))
+				pub.Path.References = []nix.StorePath{mkStorePath(t, to)}
+				n.mustPublish(pub)
+			}
+			n.mustPin(PinChange{Cache: "a", Name: "p", StorePath: mkStorePath(t, "x0")})
+			n.mustPin(PinChange{Cache: "a", Name: "p", StorePath: mkStorePath(t, "x9")})
+			n.mustTick(TickOptions{})
+			m := n.mustMark()
+			if err := change(n); err != nil {
+				t.Fatal(err)
+			}
+			e := Expiry{Cache: 1}
+			for i := range 3 {
+				e.Paths = append(e.Paths, Use{Cache: 1, HashPart: mkStorePath(t, fmt.Sprint("x", i)).HashPart(), Day: 1})
+			}
+			touches, _, err := m.Touches(t.Context(), 0)
+			if err != nil || !slices.ContainsFunc(touches, func(touch Touch) bool { return touch.HashPart == e.Paths[0].HashPart }) {
+				t.Errorf("%s: touches %+v, %v; want the old revision to be among them", what, touches, err)
+			}
+			processed := uint32(0)
+			if looks { // but takes nothing from it
+				processed = uint32(len(touches))
+			}
+			done, err := m.Expire(t.Context(), processed, e)
+			if err != nil || done.Removed != 0 || len(done.Spared) != 3 {
+				t.Errorf("%s, touches seen %v: %+v, %v; want all three spared", what, looks, done, err)
+			}
+		}
+	}
+}
+
 // TestRecipeSinceTheMark pushes a NAR of old chunks that the collector takes for dead.
 func TestRecipeSinceTheMark(t *testing.T) {
 	n := mkNode(t, mkTimed(t))

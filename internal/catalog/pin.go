@@ -90,8 +90,11 @@ func (b *books) setPin(id keyspace.CacheID, p *PinChange) error {
 	if !ok {
 		pin = keyspace.Pin{Cache: id, Name: p.Name, Created: p.at}
 	}
-	if p.Policy != nil {
+	if p.Policy != nil && pin.Policy != *p.Policy {
 		pin.Policy = *p.Policy
+		if err := b.touchRevisions(&pin); err != nil {
+			return err
+		}
 	}
 	newest, ok, err := read(b.view, keyspace.AppendPinRevisionKey(nil, id, p.Name, pin.Newest), keyspace.DecodePinRevision)
 	if pin.Newest > 0 && err != nil {
@@ -111,6 +114,23 @@ func (b *books) setPin(id keyspace.CacheID, p *PinChange) error {
 		return err
 	}
 	return b.use(id, hashPart)
+}
+
+// touchRevisions tells a running collection that some of the revisions of a pin may be
+// roots now that were none.
+func (b *books) touchRevisions(pin *keyspace.Pin) error {
+	key := keyspace.AppendPinKey(nil, pin.Cache, pin.Name)
+	for row, err := range b.view.Scan(key, key) {
+		if err != nil {
+			return err
+		}
+		r, err := keyspace.DecodePinRevision(row.Key, row.Value)
+		if err != nil {
+			return err
+		}
+		b.touch(Touch{Cache: pin.Cache, HashPart: r.StorePath.HashPart()})
+	}
+	return nil
 }
 
 // dropRevisions removes old revisions that are not kept, some at a time.
@@ -170,8 +190,8 @@ func (c *Catalog) SetPinPolicy(ctx context.Context, cache CacheName, name string
 		}
 		pin.Policy = p
 		b.put(keyspace.AppendPinKey(nil, pin.Cache, name), keyspace.AppendPin(nil, &pin.Pin))
-		for _, r := range pin.Revisions { // some of them may be roots now that were none
-			b.touch(Touch{Cache: pin.Cache, HashPart: r.StorePath.HashPart()})
+		if err := b.touchRevisions(&pin.Pin); err != nil {
+			return nil, err
 		}
 		return b.close()
 	}})
