@@ -75,3 +75,48 @@ func BenchmarkPlain(b *testing.B) {
 		rd.Close()
 	}
 }
+
+// BenchmarkRewrite moves a pack as it is, and one of which every fourth chunk is dead.
+func BenchmarkRewrite(b *testing.B) {
+	mem, d := memblob.New(), newDirectory()
+	s := mkStore(b, mem, d, chunkstore.Options{Profile: mustProfile(b, "fast2016-16k")})
+	nar := text(1, 32<<20)
+	mustWrite(b, s, d, nar)
+	jobs := d.jobs(nil)
+	for name, every := range map[string]uint32{"copied": 0, "reduced": 4} {
+		b.Run(name, func(b *testing.B) {
+			stored := int64(0)
+			for i := range jobs {
+				stored += jobs[i].Layout.Stored()
+				jobs[i].Dead = nil
+				for at := uint32(0); every > 0 && at < uint32(len(jobs[i].Layout.Sizes)); at += every {
+					jobs[i].Dead = append(jobs[i].Dead, chunk.Range{First: at, Count: 1})
+				}
+			}
+			b.SetBytes(stored)
+			b.ReportAllocs()
+			for b.Loop() {
+				if res, err := s.Rewrite(b.Context(), jobs); err != nil || len(res.Objects) == 0 {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkVerify reads packs and compares all chunks with their ids.
+func BenchmarkVerify(b *testing.B) {
+	mem, d := memblob.New(), newDirectory()
+	s := mkStore(b, mem, d, chunkstore.Options{Profile: mustProfile(b, "fast2016-16k")})
+	nar := text(1, 32<<20)
+	mustWrite(b, s, d, nar)
+	jobs := d.jobs(nil)
+	b.SetBytes(int64(len(nar)))
+	for b.Loop() {
+		for i := range jobs {
+			if rep, err := s.Verify(b.Context(), chunkstore.VerifyJob{Layouts: []chunk.Layout{jobs[i].Layout}}); err != nil || len(rep.Damage) > 0 {
+				b.Fatal(err)
+			}
+		}
+	}
+}

@@ -43,8 +43,13 @@ type RewriteResult struct {
 	EncodedBytes int64 // compressed bytes of frames that were encoded again
 }
 
-// maxObjectChunks bounds the chunks that one object gathers, and so its footer.
-const maxObjectChunks = 1 << 15
+const (
+	// maxObjectChunks bounds the chunks that one object gathers, and so its footer.
+	maxObjectChunks = 1 << 15
+
+	// maxObjectPacks bounds the packs, whose rows change in one operation on the log.
+	maxObjectPacks = 1 << 10
+)
 
 // Rewrite moves packs, without what is dead of them, into new objects of about the
 // size of a pack, each of which holds one or more of the packs whole. Frames that are
@@ -80,6 +85,12 @@ type rewriter struct {
 }
 
 func (w *rewriter) run(ctx context.Context, jobs []RewriteJob) error {
+	stored := int64(0)
+	for i := range jobs {
+		stored += jobs[i].Layout.Stored()
+	}
+	most := int64(w.s.o.PackBytes)
+	w.buf = make([]byte, 0, min(stored, most)+most/16) // and room for a footer
 	for i := range jobs {
 		err := w.job(ctx, &jobs[i])
 		switch {
@@ -160,7 +171,7 @@ func (w *rewriter) job(ctx context.Context, j *RewriteJob) error {
 		}
 		m.bad = err
 	}
-	if w.g != nil && (int64(w.g.Size())+bytes > int64(w.s.o.PackBytes) || w.g.Chunks()+chunks > maxObjectChunks) {
+	if w.full(bytes, chunks) {
 		if err := w.seal(ctx); err != nil {
 			return err
 		}
@@ -181,6 +192,11 @@ func (w *rewriter) job(ctx context.Context, j *RewriteJob) error {
 		w.res = was
 	}
 	return err
+}
+
+// full reports whether a pack of so many bytes and chunks is to begin another object.
+func (w *rewriter) full(bytes int64, chunks int) bool {
+	return w.g != nil && (int64(w.g.Size())+bytes > int64(w.s.o.PackBytes) || w.g.Chunks()+chunks > maxObjectChunks || w.g.Packs() >= maxObjectPacks)
 }
 
 // frame puts what stays of a frame into the object.

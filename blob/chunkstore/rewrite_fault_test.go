@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -194,5 +195,27 @@ func TestRewriteNonsense(t *testing.T) {
 	}
 	if res, err := s.Rewrite(t.Context(), nil); err != nil || len(res.Objects) > 0 {
 		t.Errorf("nothing to do: %+v, %v", res, err)
+	}
+}
+
+// TestRewriteTiny gathers many packs of one small chunk each: as many in one object as
+// the log takes at a time, and the footer holds.
+func TestRewriteTiny(t *testing.T) {
+	b, d := memblob.New(), newDirectory()
+	s := mkStore(t, b, d, chunkstore.Options{})
+	var all []served
+	for i := range 1500 {
+		nar := fmt.Appendf(nil, "number %d", i)
+		res := mustWrite(t, s, d, nar)
+		all = append(all, served{nar: nar, recipe: res.Recipe})
+	}
+	res := mustRewrite(t, s, d.jobs(nil))
+	if len(res.Objects) != 2 || len(res.Objects[0].Layouts) != 1024 || len(res.Objects[1].Layouts) != 476 {
+		t.Errorf("1500 packs were gathered in %d objects", len(res.Objects))
+	}
+	d.move(t, b, &res)
+	for i := 0; i < len(all); i += 100 {
+		wantServed(t, s, &all[i].recipe, all[i].nar)
+		wantPlain(t, s, &all[i].recipe, all[i].nar)
 	}
 }

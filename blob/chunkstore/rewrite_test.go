@@ -203,7 +203,11 @@ func TestRewriteProperties(t *testing.T) {
 		var nars []*served
 		for range rapid.IntRange(1, 3).Draw(rt, "rounds") {
 			for range rapid.IntRange(1, 3).Draw(rt, "pushes") {
-				res := mustPush(t, old, d, nar)
+				pusher := old
+				if rapid.Bool().Draw(rt, "push to another store") {
+					pusher = mkStore(t, b, d, o)
+				}
+				res := mustPush(t, pusher, d, nar)
 				nars = append(nars, &served{nar: nar, recipe: res.Recipe, bytes: wantServed(t, old, &res.Recipe, nar)})
 				if nar = edit(rt, nar); len(nar) == 0 {
 					nar = []byte{1}

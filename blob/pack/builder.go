@@ -62,6 +62,9 @@ func (g *Gatherer) Size() int { return len(g.body) }
 // Chunks returns the number of chunks so far.
 func (g *Gatherer) Chunks() int { return g.chunks }
 
+// Packs returns the number of packs so far.
+func (g *Gatherer) Packs() int { return len(g.sections) }
+
 // Begin begins a pack, which has so many chunks, holes included. At least one frame
 // of it must follow.
 func (g *Gatherer) Begin(id ID, chunks int) {
