@@ -188,8 +188,8 @@ func (d *deletion) checkPins(targets bitset) error {
 			}
 			*name = row.StorePath.String()
 		}
-		if way[0] == i {
-			e.Root = e.StorePath
+		if way[0] == i { // one entry of the map for both
+			e.StorePath = e.Root
 		}
 		return e
 	}
