@@ -53,12 +53,16 @@ func TestFaultyWrites(t *testing.T) {
 		blobtest.DelayedApply: "absent",
 		blobtest.Throttled:    "absent",
 		blobtest.Unavailable:  "absent",
+		blobtest.Denied:       "absent",
 	} {
 		t.Run(fault.String(), func(t *testing.T) {
 			m, f := scripted(fault)
 			kind := blob.KindUnreachable
-			if fault == blobtest.Throttled || fault == blobtest.Unavailable {
+			switch fault {
+			case blobtest.Throttled, blobtest.Unavailable:
 				kind = blob.KindThrottled
+			case blobtest.Denied:
+				kind = blob.KindDenied
 			}
 			_, err := f.Create(t.Context(), "log/1", []byte("x"))
 			wantInjected(t, err, kind)
