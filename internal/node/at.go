@@ -57,12 +57,13 @@ func (n *Node) openPast(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.past = &m
 	past, err := n.scratchPast(ctx, m)
 	if err != nil {
 		return err
 	}
 	n.onClose("index", past.Close)
-	n.past, n.db, n.cfg.ResidentBytes = &m, past.DB, 0
+	n.db, n.cfg.ResidentBytes = past.DB, 0
 	if n.log, err = wal.Open(ctx, past.Bucket, n.db, wal.Options{Logger: n.o.Logger, Metrics: n.o.Metrics}); err != nil {
 		return fmt.Errorf("open log in bucket %s: %w", b.LogBucket, err)
 	}
@@ -82,7 +83,17 @@ func (n *Node) scratchPast(ctx context.Context, m Moment) (*index.Past, error) {
 		}
 		n.onClose("temporary directory", func() error { return os.RemoveAll(dir) })
 	}
-	return index.OpenPast(ctx, n.logBucket, dir, wal.Seq(m.Seq), index.Options{Now: n.o.Now, Logger: n.o.Logger, Metrics: n.o.Metrics})
+	return index.OpenPast(ctx, n.logBucket, dir, wal.Seq(m.Seq), n.scratch())
+}
+
+// scratch are the options of an index that is thrown away.
+func (n *Node) scratch() index.Options {
+	o := n.scratchOptions
+	o.Now, o.Logger = n.o.Now, n.o.Logger
+	if n.past != nil {
+		o.Metrics = n.o.Metrics
+	}
+	return o
 }
 
 // pastHasKey reports a state so old that it has no token secret: without one nobody

@@ -62,6 +62,8 @@ type Node struct {
 	founded bool
 	past    *Moment // the state shown; nil for the present
 
+	scratchOptions index.Options // of states of the past; tests keep them in memory
+
 	logBucket  blob.Bucket
 	dataBucket blob.Bucket
 	format     wal.Format

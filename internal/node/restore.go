@@ -80,12 +80,16 @@ func Restore(ctx context.Context, cfg config.Config, r RestoreRequest) (rep Rest
 	if err != nil {
 		return rep, err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
+	rep, err = n.restore(ctx, r)
+	return rep, errors.Join(err, n.Close())
+}
+
+func (n *Node) restore(ctx context.Context, r RestoreRequest) (rep RestoreReport, err error) {
 	rep.DryRun = r.DryRun
 	if rep.At, err = r.At.resolve(ctx, n.logBucket); err != nil {
 		return rep, err
 	}
-	past, err := index.OpenPast(ctx, n.logBucket, filepath.Join(n.cfg.CacheDir, n.format.Store.String()), wal.Seq(rep.At.Seq), index.Options{Logger: n.o.Logger})
+	past, err := index.OpenPast(ctx, n.logBucket, filepath.Join(n.cfg.CacheDir, n.format.Store.String()), wal.Seq(rep.At.Seq), n.scratch())
 	if err != nil {
 		return rep, err
 	}
@@ -95,7 +99,7 @@ func Restore(ctx context.Context, cfg config.Config, r RestoreRequest) (rep Rest
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, then.Close()) }()
-	x := &restorer{RestoreRequest: r, cat: n.cat, then: then, rep: &rep, added: map[catalog.CacheName]int{}}
+	x := &restorer{RestoreRequest: r, cat: n.cat, then: then, rep: &rep, added: map[catalog.CacheName]int{}, early: map[catalog.CacheName]int{}}
 	x.ctx = wal.As(ctx, r.By)
 	if err := x.parse(); err != nil {
 		return rep, err
@@ -118,7 +122,8 @@ type restorer struct {
 
 	ctx   context.Context           //nolint:containedctx // of the one call that made this
 	now   *catalog.Snapshot         // of the attempt
-	added map[catalog.CacheName]int // paths that earlier operations brought back
+	added map[catalog.CacheName]int // paths that were brought back already, in this attempt
+	early map[catalog.CacheName]int // and in earlier ones
 	cache catalog.CacheName
 	path  nix.HashPart
 	built []*catalog.Rebuild // caches put together aside
@@ -160,6 +165,10 @@ func (x *restorer) attempt(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = x.now.Close() }()
+	for name, n := range x.added {
+		x.early[name] += n
+	}
+	clear(x.added)
 	x.rep.Before, x.rep.Caches, x.rep.Lost = uint64(x.now.Seq()), []RestoredCache{}, []LostPath{}
 	diffs, err := x.diff()
 	if err != nil {

@@ -54,7 +54,7 @@ func (x *restorer) diff() ([]*cacheDiff, error) {
 				return nil, err
 			}
 		}
-		d.sum.Back += x.added[name] // by earlier attempts
+		d.sum.Back += x.early[name]
 		if !d.empty() {
 			x.rep.Caches = append(x.rep.Caches, d.sum)
 			diffs = append(diffs, d)
