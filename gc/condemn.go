@@ -37,6 +37,9 @@ func (r *round) condemn(ctx context.Context) error {
 	if err := r.markLive(ctx, s); err != nil {
 		return err
 	}
+	// Recipes that were written since are not in s, and what was absorbed before there
+	// were marks has marked nothing.
+	r.seen = r.mark.Seen()
 	if r.rep.BadRecipes > 0 {
 		// What they name is not marked, and may be all that is left of a NAR.
 		r.o.Logger.Warn("nothing is condemned while recipes cannot be read", "chunks", r.rep.BadRecipes)

@@ -103,14 +103,14 @@ func (r *round) fellSome(ctx context.Context, p *plan, t int, part []uint32) err
 		}
 		x, err := r.mark.Expire(ctx, r.serial(), e)
 		r.rep.Commits++
+		r.rep.Removed += x.Removed
+		r.rep.NarBytes += x.NarBytes
 		if errors.Is(err, catalog.ErrTouched) {
 			if err := r.absorb(ctx, p); err != nil {
 				return err
 			}
 			continue
 		}
-		r.rep.Removed += x.Removed
-		r.rep.NarBytes += x.NarBytes
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,8 @@ func (r *round) absorbFrom(ctx context.Context, cur *catalog.Snapshot, p *plan) 
 				if err != nil {
 					return err
 				}
-				if ok {
+				if ok { // it may name packs that no recipe named before
+					r.live.stretch(&recipe)
 					r.live.recipe(&recipe, nil)
 				}
 			}
