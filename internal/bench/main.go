@@ -23,6 +23,7 @@ type settings struct {
 	largeBytes                     int64 // of one NAR of the memory scenario
 	parallel                       int   // pushes and pulls at once in the memory scenario
 	tiny                           int   // store paths of the small-path scenario
+	indexPaths                     int64 // store paths of the made-up index
 	rounds                         int   // repetitions of a timed step; the median is printed
 }
 
@@ -30,17 +31,19 @@ func main() {
 	var s settings
 	quick := flag.Bool("quick", false, "small sizes, to see that everything runs; its figures mean nothing")
 	write := flag.String("write", "", "Markdown `file` whose tables between the bench markers are replaced")
-	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge")
+	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index")
 	flag.StringVar(&s.celler, "celler", "bin/celler", "celler binary")
 	flag.StringVar(&s.versitygw, "versitygw", ".cache/bin/versitygw", "versitygw binary, the S3 server")
 	flag.StringVar(&s.nginx, "nginx", "/usr/sbin/nginx", "nginx binary, the peer for reads")
 	flag.StringVar(&s.zstd, "zstd", "/usr/bin/zstd", "zstd binary, the peer for compression")
 	flag.StringVar(&s.dir, "dir", ".cache/bench", "scratch directory")
+	flag.Int64Var(&s.indexPaths, "index", 10_000_000, "store `paths` of the made-up index, each of ten chunks")
 	flag.BoolVar(&s.keep, "keep", false, "keep the scratch directory")
 	flag.Parse()
 	s.corpusBytes, s.narBytes, s.largeBytes, s.parallel, s.tiny, s.rounds = 1<<30, 128<<20, 1_000_000_000, 16, 500, 5
 	if *quick {
 		s.corpusBytes, s.narBytes, s.largeBytes, s.parallel, s.tiny, s.rounds = 64<<20, 32<<20, 32<<20, 4, 50, 2
+		s.indexPaths /= 100
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -70,7 +73,14 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 		err = errors.Join(err, l.close())
 	}()
 	for _, sc := range []scenario{
-		{"start", startup}, {"bulk", bulk}, {"narinfo", narinfos}, {"cold", cold}, {"tiny", tiny}, {"memory", memory}, {"huge", huge},
+		{"start", startup},
+		{"bulk", bulk},
+		{"narinfo", narinfos},
+		{"cold", cold},
+		{"tiny", tiny},
+		{"memory", memory},
+		{"huge", huge},
+		{"index", largeIndex},
 	} {
 		if only != "" && !strings.Contains(","+only+",", ","+sc.name+",") {
 			continue

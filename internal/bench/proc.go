@@ -25,12 +25,14 @@ type lab struct {
 	procs []*proc
 	n     int
 	nars  []corpusNAR
+
+	patience time.Duration // with a server that starts; zero: a minute
 }
 
 // proc is one child process.
 type proc struct {
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{} // closed when cmd has ended
 }
 
 func (l *lab) close() error {
@@ -73,8 +75,11 @@ func (l *lab) start(name string, env []string, args ...string) (*proc, string, e
 	if err := cmd.Start(); err != nil {
 		return nil, "", fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &proc{cmd: cmd, done: make(chan error, 1)}
-	go func() { p.done <- cmd.Wait() }()
+	p := &proc{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = cmd.Wait() // it is stopped by a signal
+	}()
 	l.procs = append(l.procs, p)
 	return p, logName, nil
 }
@@ -145,9 +150,9 @@ func (l *lab) serve(ctx context.Context, bucket, local string, env ...string) (*
 		return nil, err
 	}
 	s := &server{proc: p, lab: l, endpoint: "http://" + addr}
-	for deadline := begin.Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := begin.Add(max(l.patience, time.Minute)); ; time.Sleep(2 * time.Millisecond) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
-			return nil, fmt.Errorf("celler serve is not ready after a minute; see %s", logName)
+			return nil, fmt.Errorf("celler serve is not ready in time; see %s", logName)
 		}
 		res, err := http.Get(s.endpoint + "/readyz")
 		if err != nil {
