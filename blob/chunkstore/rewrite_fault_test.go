@@ -99,7 +99,7 @@ func TestRewriteDamaged(t *testing.T) {
 			if err != nil || len(res.Failed) != 1 || res.Failed[0].Pack != bad {
 				t.Fatalf("%v, failed: %v; want pack %v", err, res.Failed, bad)
 			}
-			if got := res.Failed[0].Err; !errors.Is(got, want) && !(want == nil && errors.As(got, &corrupt)) {
+			if got := res.Failed[0].Err; want != nil && !errors.Is(got, want) || want == nil && !errors.As(got, &corrupt) {
 				t.Errorf("pack %v failed with %v", bad, got)
 			}
 			for _, o := range res.Objects {

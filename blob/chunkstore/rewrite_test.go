@@ -74,8 +74,7 @@ func mustPush(t testing.TB, s *chunkstore.Store, d *directory, nar []byte) chunk
 		}
 		s.Refused(&res.Recipe)
 	}
-	t.Fatal("refused twice")
-	panic("not reached")
+	panic("a push was refused twice")
 }
 
 // jobs returns a job for every pack.

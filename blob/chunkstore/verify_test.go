@@ -200,9 +200,8 @@ func TestVerifyCutShort(t *testing.T) {
 		if err != nil || rep.Footer == nil {
 			t.Fatalf("half of the object is left: %+v, %v", rep, err)
 		}
-		var corrupt *pack.CorruptError
 		for _, dmg := range rep.Damage {
-			if !errors.As(dmg.Err, &corrupt) {
+			if _, ok := errors.AsType[*pack.CorruptError](dmg.Err); !ok {
 				t.Errorf("damage is %v, want a CorruptError", dmg.Err)
 			}
 		}
