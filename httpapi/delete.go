@@ -17,7 +17,8 @@ const maxDeletePaths = 10_000
 // Deleter removes paths from a cache, and sees to it that their bytes leave the bucket.
 type Deleter interface {
 	// Delete fails with catalog.ErrNoCache, with catalog.ErrNoPath, or with a
-	// *PinnedError, and has then removed nothing.
+	// *PinnedError, and has then removed nothing. A path that went before, and whose NAR
+	// is still there, is no ErrNoPath: its NAR can still be asked to go sooner.
 	Delete(ctx context.Context, r DeleteRequest) (DeleteReport, error)
 }
 
@@ -157,8 +158,12 @@ func (s *server) deletePath(x *exchange) error {
 	if err != nil {
 		return errNoSuchObject.because(err)
 	}
-	if _, err := s.delete(x, DeleteRequest{Cache: cache.Name, Paths: []nix.HashPart{hashPart}, By: x.grant.Subject}); err != nil {
+	report, err := s.delete(x, DeleteRequest{Cache: cache.Name, Paths: []nix.HashPart{hashPart}, By: x.grant.Subject})
+	if err != nil {
 		return err
+	}
+	if len(report.Paths) == 0 {
+		return errNoSuchObject // there was a NAR at most, of a path that went before
 	}
 	return x.sendEmpty()
 }

@@ -67,6 +67,8 @@ func TestDeletePaths(t *testing.T) {
 		t.Errorf("asked (-want +got):\n%s", diff)
 	}
 
+	d.report = httpapi.DeleteReport{Former: 1}
+	n.call("DELETE", "/_api/v1/caches/c/paths/"+hashPart.String(), token, nil).want(t, 404, wire.ErrorNoSuchObject)
 	d.err = fmt.Errorf("delete: %w", &httpapi.PinnedError{StorePath: "/nix/store/x", Pin: "main", Root: "/nix/store/root"})
 	if r := n.call("POST", deletePathsOfC, token, wire.DeleteRequest{Paths: []string{hashPart.String()}}).want(t, 409, wire.ErrorPinned); !strings.Contains(string(r.body), "/nix/store/root needs it") {
 		t.Errorf("%s", r.body)

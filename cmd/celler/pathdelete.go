@@ -105,9 +105,15 @@ func (c *pathDeleteCmd) tell(a *app, report *client.DeleteReport, cache string) 
 	if n := report.FreedBytes; n != nil {
 		freed = fmt.Sprintf("; %s in the bucket %s freed, what else they take is shared and stays", ui.Size(*n), are)
 	}
-	a.ui.Note("%s %s (%s) from cache %q%s", did, ui.Plural(len(report.Paths), "path", "paths"), ui.Size(total), cache, freed)
+	if len(report.Paths) > 0 {
+		a.ui.Note("%s %s (%s) from cache %q%s", did, ui.Plural(len(report.Paths), "path", "paths"), ui.Size(total), cache, freed)
+	}
 	if n := report.Former; n > 0 {
-		a.ui.Note("with %s that they named before", ui.Plural(n, "NAR", "NARs"))
+		goes := "goes with them"
+		if len(report.Paths) == 0 {
+			goes = "goes"
+		}
+		a.ui.Note("%s of what was deleted or pushed again before %s", ui.Plural(n, "NAR", "NARs"), goes)
 	}
 	if report.GoneBy != nil && (report.FreedBytes == nil || *report.FreedBytes > 0) {
 		a.ui.Note("what nothing else shares %s from the bucket by %s (%s), if garbage is collected as it is set up",
