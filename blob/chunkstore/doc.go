@@ -36,6 +36,18 @@
 // under way. A GET that breaks goes on from the last good frame; one that is much
 // slower than others were gets company.
 //
+// # Moving and removing
+//
+// Chunks die, packs do not change. [Store.Rewrite] copies what is left of packs into new
+// objects; whole frames as they are, so that no served form changes, the others encoded
+// again without what is dead. Nothing refers to the copy until the caller has put the
+// new layouts in place of the old ones. A reader that was at work on the old object
+// looks the layouts up again when it finds it gone, and goes on where it was.
+//
+// [Store.Objects], [Store.Absent] and [Store.DeleteObjects] are what a collector needs of
+// the bucket, [Store.Verify] and [Store.Footer] what a check or a recovery does. None of
+// them decides what is dead.
+//
 // # Resident copies
 //
 // A NAR that was read from its first byte to its last, or written with all bytes
@@ -45,7 +57,8 @@
 // # Memory
 //
 // Writes take a slot each, small or large, before they read; packs have slots of
-// their own; readers draw on a budget. A NAR of any size needs no more than one of
+// their own; readers draw on a budget; a Rewrite or Verify takes one object and two GETs
+// of 4 MiB. A NAR of any size needs no more than one of
 // a few MiB, but for its recipe.
 //
 // # Concurrency

@@ -164,7 +164,7 @@ func New(bucket blob.Bucket, dir Directory, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close stops the store and waits for what it has started. Writes and readers
+// Close stops the store and waits for what it has started. All calls and readers
 // must have ended; uploads nobody waits for are given up.
 func (s *Store) Close() error {
 	s.stop()
