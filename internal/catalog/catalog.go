@@ -42,6 +42,10 @@ type Options struct {
 	Rand    io.Reader        // for key pairs; nil: crypto/rand
 	Logger  *slog.Logger     // nil: discard
 	Metrics *metrics.Set     // nil: a private set
+
+	// Mutants breaks single rules in builds with the tag "mutant". It is empty in
+	// all others.
+	Mutants Mutants
 }
 
 func (o Options) withDefaults() Options {
@@ -68,6 +72,7 @@ type Catalog struct {
 	rand    io.Reader
 	log     *slog.Logger
 	metrics *metricSet
+	mutants Mutants
 	keys    keyring
 	sigs    sigMemo
 	carried carriers
@@ -80,7 +85,7 @@ func New(log *wal.Log, db *index.DB, o Options) *Catalog {
 	o = o.withDefaults()
 	return &Catalog{
 		wal: log, db: db, now: o.Now, rand: o.Rand, log: o.Logger,
-		metrics: newMetricSet(o.Metrics),
+		metrics: newMetricSet(o.Metrics), mutants: o.Mutants,
 	}
 }
 

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
@@ -45,5 +46,16 @@ func (c *Catalog) Former(_ context.Context, cache CacheName, hashPart nix.HashPa
 		return false, err
 	}
 	_, ok, err := local(c, keyspace.AppendFormerKey(nil, narHash, t.cache.ID, hashPart), keyspace.DecodeFormer)
+	return ok, err
+}
+
+// Formers yields which paths of which caches once named a NAR, in the order of the NARs.
+func (s *Snapshot) Formers() iter.Seq2[keyspace.Former, error] {
+	return rowsOf(s.view, "URLs that were given out", []byte{keyspace.FormerPrefix}, keyspace.DecodeFormer)
+}
+
+// IsUnreferenced reports whether a NAR has a recipe and no path names it.
+func (s *Snapshot) IsUnreferenced(narHash [32]byte) (bool, error) {
+	_, ok, err := s.view.Get(keyspace.AppendUnreferencedKey(nil, narHash))
 	return ok, err
 }

@@ -72,6 +72,7 @@ func (c *Catalog) SetPin(ctx context.Context, p PinChange) (Seq, error) {
 		if err != nil {
 			return nil, err
 		}
+		b.mutants = c.mutants
 		if err := b.setPin(t.cache.ID, &p); err != nil {
 			return nil, err
 		}

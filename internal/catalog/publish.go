@@ -158,6 +158,7 @@ func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.mutants = u.catalog.mutants
 	fileSize, written, err := u.buildRecipe(b, t.cache.ID)
 	if err != nil {
 		return nil, err

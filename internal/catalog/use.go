@@ -35,7 +35,7 @@ func (c *Catalog) RecordUses(ctx context.Context, uses []PathKey) error {
 	uses = slices.Compact(uses)
 	for part := range slices.Chunk(uses, opUses) {
 		_, err := c.wal.Commit(ctx, wal.Op{Name: "record uses", Cost: len(part) * 96, Build: func(v wal.View) ([]wal.Entry, error) {
-			return recordUses(v, part)
+			return c.recordUses(v, part)
 		}})
 		if err != nil {
 			return fmt.Errorf("record the use of paths: %w", err)
@@ -44,11 +44,12 @@ func (c *Catalog) RecordUses(ctx context.Context, uses []PathKey) error {
 	return nil
 }
 
-func recordUses(v wal.View, uses []PathKey) ([]wal.Entry, error) {
+func (c *Catalog) recordUses(v wal.View, uses []PathKey) ([]wal.Entry, error) {
 	b, err := newBooks(v)
 	if err != nil {
 		return nil, err
 	}
+	b.mutants = c.mutants
 	var cache Cache
 	for i, u := range uses {
 		if i == 0 || u.Cache != uses[i-1].Cache {
