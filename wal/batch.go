@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,15 +16,18 @@ type call struct {
 	done  chan struct{} // closed by the sequencer, with settled
 
 	// Guarded by Log.mu.
-	sent      bool // in doubt: its entries are, or were, in a request without an answer
-	abandoned bool // the caller has left
-	settled   bool // seq and err are the answer
+	sent      bool     // in doubt: its entries are, or were, in a request without an answer
+	forward   *forward // the message to a peer that it may have been committed by
+	abandoned bool     // the caller has left
+	settled   bool     // seq and err are the answer
 	seq       Seq
 	err       error
 
 	// Owned by the sequencer: what the last build made of it.
-	verdict error // it is rejected
-	entries bool  // it has entries in the batch
+	verdict error  // it is rejected
+	entries bool   // it has entries in the batch
+	own     bool   // no peer is to commit it
+	guest   *guest // it is a peer's
 }
 
 // batch is what one writer wants in one slot. Once it was sent it is in doubt
@@ -33,7 +37,8 @@ type batch struct {
 	number  uint64 // per writer
 	calls   []*call
 	entries []Entry
-	riders  []*waiter // callers of CatchUp whom a won slot answers as well
+	voided  []*forward // messages to peers that the batch makes void
+	riders  []*waiter  // callers of CatchUp whom a won slot answers as well
 
 	seq     Seq
 	segment *Segment // as a reader decodes it
@@ -80,9 +85,9 @@ func (l *Log) build(calls []*call) *batch {
 			continue
 		}
 		if size > 0 && size+n > l.o.MaxSegmentBytes {
-			b.calls = calls[:i]
 			l.requeue(calls[i:])
-			return b
+			calls = calls[:i]
+			break
 		}
 		size += n
 		c.entries = len(entries) > 0
@@ -90,6 +95,12 @@ func (l *Log) build(calls []*call) *batch {
 		over.apply(entries)
 	}
 	b.calls = calls
+	var voids []Entry
+	var err error
+	if voids, b.voided, err = l.voids(over); err != nil {
+		_ = l.fail(fmt.Errorf("read lanes: %w", err))
+	}
+	b.entries = append(b.entries, voids...)
 	return b
 }
 
@@ -98,14 +109,14 @@ const maxNameBytes = 256
 
 func (l *Log) buildOne(c *call, view View) ([]Entry, error) {
 	entries, err := c.op.Build(view)
-	if err != nil || len(entries) == 0 {
-		return nil, err
+	if err != nil || len(entries) == 0 || c.guest != nil {
+		return entries, err
 	}
 	for i := range entries {
 		e := &entries[i]
 		why := e.check()
 		if why == "" && reserved(e) {
-			why = "keys that begin with '!' are the log's own"
+			why = "the key is the log's own"
 		}
 		if why != "" {
 			return nil, &EntryError{Op: c.op.Name, Key: e.Key, Reason: why}
@@ -126,7 +137,7 @@ func reserved(e *Entry) bool {
 	case DeleteRange:
 		return e.Key[0] <= reservedPrefix && e.Value[0] >= reservedPrefix
 	case Set:
-		return e.Key[0] == reservedPrefix
+		return e.Key[0] == reservedPrefix || bytes.HasPrefix(e.Key, []byte(lanesPrefix))
 	default:
 		return false
 	}
@@ -174,7 +185,7 @@ func (l *Log) markSent(b *batch) bool {
 		}
 	}
 	for _, c := range b.calls {
-		c.sent = c.entries
+		c.sent = c.entries || c.forward != nil
 	}
 	return true
 }
@@ -185,7 +196,7 @@ func (l *Log) requeue(calls []*call) {
 	defer l.mu.Unlock()
 	back := make([]*call, 0, len(calls)+len(l.queue))
 	for _, c := range calls {
-		if c.sent = false; !c.abandoned {
+		if c.sent = c.forward != nil; !c.abandoned && !c.settled {
 			back = append(back, c)
 		}
 	}
@@ -203,6 +214,10 @@ func (l *Log) answer(calls []*call, seq Seq, err error) {
 			continue
 		}
 		c.settled, c.seq, c.err = true, seq, err
+		if err != nil && c.forward != nil && !errors.Is(err, ErrUnknown) {
+			// Nothing happened here, but what was sent to a peer may yet.
+			c.err = fmt.Errorf("forwarded to a peer: %w: %w", ErrUnknown, err)
+		}
 		result := resultCommitted
 		switch {
 		case err != nil:
@@ -226,7 +241,7 @@ func (l *Log) answer(calls []*call, seq Seq, err error) {
 // nothing in it.
 func (b *batch) split() (inDoubt, others []*call) {
 	for _, c := range b.calls {
-		if c.entries {
+		if c.entries || c.forward != nil {
 			inDoubt = append(inDoubt, c)
 		} else {
 			others = append(others, c)

@@ -19,3 +19,20 @@ func (p *pace) SawForeign(w WriterID, now time.Time)              { p.sawForeign
 func (p *pace) Committed(now time.Time, d time.Duration, ops int) { p.committed(now, d, ops) }
 func (p *pace) Arrivals(now time.Time, n int) bool                { return p.arrivals(now, n) }
 func (p *pace) HoldUntil(queued int, oldest time.Time) time.Time  { return p.holdUntil(queued, oldest) }
+
+// GoldenMessage is a message of one replica to another.
+func GoldenMessage() []byte {
+	return appendForward(nil, &forwardMessage{
+		store: StoreID{1}, writer: WriterID{2}, lane: 3, expected: 4, number: 5,
+		ops: []forwardOp{{"append", "ci", "a m", []byte("l x")}, {"a", "", "", nil}},
+	})
+}
+
+// ReencodeMessage decodes a message and encodes it again.
+func ReencodeMessage(src []byte) ([]byte, bool) {
+	m, err := decodeForward(src)
+	if err != nil {
+		return nil, false
+	}
+	return appendForward(nil, m), true
+}

@@ -36,11 +36,14 @@ type Log struct {
 	pending *batch // the batch whose fate is not known yet
 	pace    pace
 	caught  bool // the last thing the sequencer did was a catch-up
+	fw      forwarding
 
 	poll poller // of Run; used by nobody else
 	stop context.CancelFunc
 	done chan struct{} // closed by the sequencer when it ends
-	wake chan struct{} // holds one token; never closed
+
+	sending sync.WaitGroup // messages to peers; the sequencer adds and waits
+	wake    chan struct{}  // holds one token; never closed
 
 	mu       sync.Mutex // guards the fields below; no I/O under it
 	queue    []*call    // operations that wait for a batch
@@ -128,6 +131,11 @@ type Op struct {
 	// depend on the view alone and do no I/O of its own. No entries means that
 	// there is nothing to do. An error rejects this operation and no other.
 	Build func(View) ([]Entry, error)
+	// Intent, if set, returns what a peer needs to perform the operation in our place
+	// (Options.Forward), which makes an Op of it and of Name. Build is then not called,
+	// or what it did is void, so it must have no other result than its entries, and
+	// always some.
+	Intent func() ([]byte, error)
 }
 
 // Commit performs op and returns its slot once it is durable there and applied
@@ -333,6 +341,6 @@ func (l *Log) renewWriter() error {
 	if _, err := io.ReadFull(l.env.Rand, l.writer[:]); err != nil {
 		return fmt.Errorf("draw a writer id: %w", err)
 	}
-	l.cloned, l.ownSeen = false, 0
+	l.cloned, l.ownSeen, l.fw.opened = false, 0, false
 	return nil
 }

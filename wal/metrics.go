@@ -19,6 +19,7 @@ type logMetrics struct {
 	catchUpOK      *metrics.Counter
 	catchUpFailed  *metrics.Counter
 	hints          map[string]*metrics.Counter // what Hint was told, a closed set; read only
+	forwards       map[string]*metrics.Counter // what became of messages to peers, a closed set; read only
 	results        map[string]*metrics.Counter // outcome of Commit, a closed set; read only
 	seq            *metrics.Gauge
 	inDoubt        *metrics.Gauge // 1 while a batch is in doubt for longer than Options.GiveUp
@@ -46,6 +47,10 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 		queue:          set.GetOrCreateGauge("celler_wal_queued_ops", nil),
 		results:        make(map[string]*metrics.Counter),
 		hints:          make(map[string]*metrics.Counter),
+		forwards:       make(map[string]*metrics.Counter),
+	}
+	for _, result := range []string{forwardCommitted, forwardRefused, forwardOverdue} {
+		m.forwards[result] = set.GetOrCreateCounter(`celler_wal_forwards_total{result="` + result + `"}`)
 	}
 	for _, result := range []string{hintNews, hintKnown} {
 		m.hints[result] = set.GetOrCreateCounter(`celler_wal_hints_total{result="` + result + `"}`)
@@ -55,6 +60,12 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 	}
 	return m
 }
+
+const (
+	forwardCommitted = "committed"
+	forwardRefused   = "refused" // by the peer, and taken back
+	forwardOverdue   = "overdue" // taken back, because the peer did not answer or the state did not show it
+)
 
 const (
 	hintNews  = "news"  // led to a catch-up

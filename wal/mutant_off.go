@@ -22,5 +22,8 @@ func (Mutants) joinRunningCatchUp() bool  { return false }
 func (Mutants) noRollbackCheck() bool     { return false }
 func (Mutants) rejectWithoutProof() bool  { return false }
 func (Mutants) seesOnlyStateBefore() bool { return false }
+func (Mutants) noLaneCheck() bool         { return false }
+func (Mutants) noLaneVoid() bool          { return false }
+func (Mutants) laneCheckedOnce() bool     { return false }
 
 func (l *Log) mutate(context.Context, *batch) bool { return false }

@@ -49,6 +49,15 @@ type Mutants struct {
 	// SeesOnlyStateBefore builds every operation of a batch against the state
 	// before the batch, as if the others were not there. (I6)
 	SeesOnlyStateBefore bool
+	// NoLaneCheck commits what a peer has sent whatever number its lane has. What comes
+	// twice is committed twice. (I4)
+	NoLaneCheck bool
+	// NoLaneVoid takes operations back without making the message void. It may be
+	// committed after them. (I4)
+	NoLaneVoid bool
+	// LaneCheckedOnce looks at the number of a lane when a message is first built, and
+	// not again after a lost slot. (I6)
+	LaneCheckedOnce bool
 }
 
 func (m Mutants) noWriterCheck() bool       { return m.NoWriterCheck }
@@ -63,6 +72,9 @@ func (m Mutants) joinRunningCatchUp() bool  { return m.JoinRunningCatchUp }
 func (m Mutants) noRollbackCheck() bool     { return m.NoRollbackCheck }
 func (m Mutants) rejectWithoutProof() bool  { return m.RejectWithoutProof }
 func (m Mutants) seesOnlyStateBefore() bool { return m.SeesOnlyStateBefore }
+func (m Mutants) noLaneCheck() bool         { return m.NoLaneCheck }
+func (m Mutants) noLaneVoid() bool          { return m.NoLaneVoid }
+func (m Mutants) laneCheckedOnce() bool     { return m.LaneCheckedOnce }
 
 // mutate does to a batch that has just failed what the protocol forbids, and
 // reports whether its callers are to be left alone.

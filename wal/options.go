@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -42,6 +43,11 @@ type Options struct {
 	// Address is where peers can reach this replica. Every segment of ours says so, in
 	// an entry that changes nothing. Empty, the default: they are told nothing.
 	Address string
+	// Forward, if set, sends a message to the peer at an address, whose Log.Accept is to
+	// get it, and returns what that returns; any error but ErrRefused may mean that it
+	// did. It is called for operations that have an Intent while another replica, whose
+	// address is known, wins the slots. See forward.go.
+	Forward func(ctx context.Context, address string, message []byte) (Seq, error)
 	// OnWon, if set, is called by the sequencer as soon as a create has succeeded:
 	// others are likely to find something in that slot. It must not block.
 	OnWon func(Seq)

@@ -1,6 +1,9 @@
 package wal
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// smallBatch is what a batch of a busy writer should at least hold: below it
@@ -24,12 +27,12 @@ const (
 // the next one first and tends to win that too, so losers starve; after a win each
 // competitor is left the time of one commit.
 type pace struct {
-	commit    time.Duration // smoothed duration of a commit
-	lastOps   int           // operations in the last batch
-	rate      float64       // smoothed arrivals per second
-	measured  time.Time     // when rate was last brought up to date
-	rivals    []rival       // in order of appearance
-	notBefore time.Time     // yield until then
+	commit   time.Duration // smoothed duration of a commit
+	lastOps  int           // operations in the last batch
+	rate     float64       // smoothed arrivals per second
+	measured time.Time     // when rate was last brought up to date
+	rivals   []rival       // in order of appearance
+	won      time.Time     // when the last slot was won, if it was
 }
 
 type rival struct {
@@ -48,6 +51,11 @@ func (p *pace) sawForeign(w WriterID, now time.Time) {
 	p.rivals = append(p.rivals, rival{w, now})
 }
 
+// relieve notes that a writer leaves its operations to us, so there is nothing to yield.
+func (p *pace) relieve(w WriterID) {
+	p.rivals = slices.DeleteFunc(p.rivals, func(r rival) bool { return r.writer == w })
+}
+
 // committed notes a slot that was won in d with so many operations.
 func (p *pace) committed(now time.Time, d time.Duration, ops int) {
 	p.lastOps = ops
@@ -62,7 +70,7 @@ func (p *pace) committed(now time.Time, d time.Duration, ops int) {
 		}
 	}
 	p.rivals = live
-	p.notBefore = now.Add(min(time.Duration(len(live))*p.commit, maxYield))
+	p.won = now
 }
 
 // arrivals notes how many operations came since it last returned true. It returns
@@ -80,14 +88,18 @@ func (p *pace) arrivals(now time.Time, n int) bool {
 // holdUntil returns when a batch may begin, given how many operations wait and
 // since when the first does. A time that has passed means at once.
 func (p *pace) holdUntil(queued int, oldest time.Time) time.Time {
+	notBefore := p.won // and leave each rival the time of a commit
+	if !p.won.IsZero() {
+		notBefore = p.won.Add(min(time.Duration(len(p.rivals))*p.commit, maxYield))
+	}
 	expected := p.rate * p.commit.Seconds() // arrivals during one commit
 	if queued >= smallBatch || p.lastOps >= smallBatch || expected < float64(2*queued+1) {
-		return p.notBefore
+		return notBefore
 	}
 	fill := time.Duration(float64(smallBatch-queued) / p.rate * float64(time.Second))
 	linger := oldest.Add(min(fill, p.commit, maxLinger))
-	if linger.Before(p.notBefore) {
-		return p.notBefore
+	if linger.Before(notBefore) {
+		return notBefore
 	}
 	return linger
 }

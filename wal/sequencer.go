@@ -16,6 +16,9 @@ import (
 func (l *Log) sequence(ctx context.Context) {
 	defer close(l.done)
 	defer l.codec.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.sending.Wait()
+	defer cancel()
 	for ctx.Err() == nil && l.fatalErr() == nil {
 		switch what, pause := l.next(); what {
 		case workCatchUp:
@@ -27,6 +30,12 @@ func (l *Log) sequence(ctx context.Context) {
 		case workBatch:
 			l.caught = false
 			l.begin(ctx)
+		case workSend:
+			l.send(ctx)
+		case workTakeBack:
+			l.takeBack(ctx)
+		case workBounce:
+			l.sendBack()
 		case workNone:
 			l.env.Sleep(ctx, pause, l.wake)
 		}
@@ -37,10 +46,13 @@ func (l *Log) sequence(ctx context.Context) {
 type work int
 
 const (
-	workNone    work = iota // wait: for something to do, or for the time to do it
-	workCatchUp             // somebody waits for a catch-up
-	workAttempt             // the batch in doubt is due again
-	workBatch               // operations wait for a slot
+	workNone     work = iota // wait: for something to do, or for the time to do it
+	workCatchUp              // somebody waits for a catch-up
+	workAttempt              // the batch in doubt is due again
+	workBatch                // operations wait for a slot
+	workSend                 // operations wait, and a peer may commit them
+	workTakeBack             // a peer has failed to commit what it was sent
+	workBounce               // peers wait for us, and it is another who wins the slots
 )
 
 // next chooses what to do. Catch-ups and attempts at a batch take turns, so that
@@ -49,11 +61,20 @@ func (l *Log) next() (work, time.Duration) {
 	now := l.env.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	due, failed := l.fw.nextDue()
+	if failed || !due.IsZero() && !due.After(now) {
+		return workTakeBack, 0
+	}
 	ready, pause := workNone, time.Duration(-1)
 	if l.pending != nil {
 		ready, pause = workAttempt, l.pending.due.Sub(now)
 	} else if len(l.queue) > 0 {
-		ready, pause = workBatch, l.pace.holdUntil(len(l.queue), l.queue[0].since).Sub(now)
+		if l.bounce(now) {
+			return workBounce, 0
+		}
+		if ready, pause = l.nextSend(now); ready == workNone {
+			ready, pause = workBatch, l.pace.holdUntil(len(l.queue), l.queue[0].since).Sub(now)
+		}
 	}
 	isDue := ready != workNone && pause <= 0
 	if len(l.waiters) > 0 && (!isDue || ready == workAttempt && !l.caught) {
@@ -61,6 +82,9 @@ func (l *Log) next() (work, time.Duration) {
 	}
 	if isDue {
 		return ready, 0
+	}
+	if wait := due.Sub(now); !due.IsZero() && (pause < 0 || wait < pause) {
+		pause = wait
 	}
 	return workNone, pause
 }
@@ -107,6 +131,7 @@ func (l *Log) begin(ctx context.Context) {
 			_ = l.fail(err)
 			return
 		}
+		b.entries = l.openLanes()
 	}
 	if err := l.seal(b); err != nil {
 		l.answer(b.calls, 0, err)
@@ -136,7 +161,7 @@ func (l *Log) take() []*call {
 		c := l.queue[0]
 		l.queue[0] = nil
 		l.queue = l.queue[1:]
-		if c.abandoned {
+		if c.abandoned || c.settled {
 			continue
 		}
 		cost += c.op.Cost
@@ -215,16 +240,26 @@ func (l *Log) resolve(ctx context.Context) {
 	l.stayInDoubt(ctx, err)
 }
 
-// settle finds out, after a catch-up, what became of the pending batch.
+// settle finds out, after a catch-up, what became of the pending batch, and of what
+// was sent to peers.
 //
 // If its slot was read and has another object, it has lost. If the slot was not
 // read, because a snapshot was loaded that goes beyond it, the session in the state
 // tells (I4). If the session is gone as well, nobody can tell.
 func (l *Log) settle() error {
-	b := l.pending
-	if b == nil || l.fatalErr() != nil {
+	if l.fatalErr() != nil {
 		return nil
 	}
+	if l.pending != nil {
+		if err := l.settleBatch(); err != nil {
+			return err
+		}
+	}
+	return l.settleForwards()
+}
+
+func (l *Log) settleBatch() error {
+	b := l.pending
 	session, known, err := l.state.Session(l.writer)
 	if err != nil {
 		return l.fail(fmt.Errorf("read the session of writer %v: %w", l.writer, err))
@@ -256,8 +291,13 @@ func (l *Log) committed() {
 	now := l.env.Now()
 	l.m.commitSeconds.Update(now.Sub(b.first).Seconds())
 	l.m.batchOps.Update(float64(len(b.calls)))
-	if !b.open() {
+	if b.open() {
+		l.fw.opened = l.o.Forward != nil
+	} else {
 		l.pace.committed(now, now.Sub(b.began), len(b.calls))
+	}
+	for _, m := range b.voided {
+		l.drop(m)
 	}
 	l.answer(b.calls, b.seq, nil)
 	l.answerWaiters(b.riders, nil)
@@ -376,6 +416,11 @@ func (l *Log) drain() {
 		l.answerWaiters(b.riders, ended)
 		l.answer(inDoubt, 0, fmt.Errorf("batch %d of writer %v in slot %v: %w: %w", b.number, l.writer, b.seq, ErrUnknown, ended))
 		l.answer(others, 0, ended)
+	}
+	for _, m := range l.fw.lanes {
+		if m != nil {
+			l.answer(m.calls, 0, ended) // with ErrUnknown
+		}
 	}
 	l.answerWaiters(waiters, ended)
 	l.answer(queue, 0, ended)

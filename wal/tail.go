@@ -281,6 +281,7 @@ func (l *Log) apply(seg *Segment, digest Digest) error {
 		return l.fail(fmt.Errorf("apply slot %v: %w", seg.Seq, err))
 	}
 	l.m.applied.Inc()
+	l.lead(seg)
 	l.advance(seg.Seq, digest)
 	if l.o.OnApply != nil {
 		l.o.OnApply(seg)

@@ -37,7 +37,8 @@
 //	'y' day, 4 B                                store day that is over
 //	'z'                                         the last round of collection
 //
-// '!' belongs to the log's own bookkeeping and never appears here.
+// '!' belongs to the log's own bookkeeping and never appears here; '~' to the numbers of
+// what a server has sent to another to commit (wal.LanesKey).
 //
 // # Values
 //

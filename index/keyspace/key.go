@@ -80,6 +80,8 @@ func Kind(key []byte) string {
 		return "counter"
 	case CondemnedPrefix:
 		return "condemned"
+	case '~':
+		return "lanes" // the log's, which knows it as wal.LanesKey
 	}
 	return ""
 }

@@ -47,7 +47,7 @@ func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
 		}
 		defer c.carried.leave(id)
 	}
-	seq, err := c.wal.Commit(ctx, wal.Op{Name: "publish", About: string(p.Path.Cache), Cost: cost, Build: u.build})
+	seq, err := c.wal.Commit(ctx, wal.Op{Name: publishOp, About: string(p.Path.Cache), Cost: cost, Build: u.build, Intent: u.intent})
 	if err != nil {
 		return 0, c.countRefusal(err)
 	}

@@ -3,7 +3,9 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/celler/celler/httpapi"
+	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/wal"
 )
 
@@ -56,6 +60,7 @@ type peers struct {
 	failed  *metrics.Counter
 	slots   chan struct{}    // one for each Forward in memory
 	arrived func(seq uint64) // a hint has come; set before the first one can
+	accept  func(ctx context.Context, message []byte) (wal.Seq, error)
 
 	mu    sync.Mutex // guards the fields below
 	key   []byte     // nil until the bucket was asked
@@ -104,6 +109,7 @@ func (p *peers) walOptions(o *wal.Options) {
 	o.OnWon = func(seq wal.Seq) { p.won(uint64(seq)) }
 	o.OnApply = func(seg *wal.Segment) { p.met(seg.Address(), false) }
 	o.Hinted = p.allAlive
+	o.Forward = p.forward
 }
 
 // won tells everybody that there is a new slot.
@@ -338,8 +344,33 @@ func (p *peers) Admit() (done func(), ok bool) {
 }
 
 // Forward is part of httpapi.Peers.
-func (p *peers) Forward(context.Context, []byte) (uint64, error) {
-	return 0, httpapi.ErrForwardRefused
+func (p *peers) Forward(ctx context.Context, body []byte) (uint64, error) {
+	seq, err := p.accept(ctx, body)
+	if errors.Is(err, wal.ErrRefused) {
+		p.log.Debug("operations of another server are refused", "err", err)
+		return 0, httpapi.ErrForwardRefused
+	}
+	return uint64(seq), err
+}
+
+// forward asks another server to commit what the log has to commit.
+func (p *peers) forward(ctx context.Context, address string, message []byte) (wal.Seq, error) {
+	answer, status, err := p.post(ctx, address, httpapi.PeerForwardPath, message)
+	switch {
+	case errors.Is(err, errNoPeerKey):
+		return 0, fmt.Errorf("%w: %w", wal.ErrRefused, err)
+	case err != nil:
+		return 0, err
+	case status == http.StatusConflict, status == http.StatusNotFound:
+		return 0, wal.ErrRefused
+	case status != http.StatusOK:
+		return 0, fmt.Errorf("forward to %s: status %d", address, status)
+	}
+	seq, err := strconv.ParseUint(string(answer), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("forward to %s: %w", address, err)
+	}
+	return wal.Seq(seq), nil
 }
 
 // openPeers makes the acquaintance, if the node is to have any.
@@ -349,6 +380,9 @@ func (n *Node) openPeers() {
 	}
 	n.peers = newPeers(n.cfg.Advertise, n.o.Now, n.o.Logger, n.o.Metrics)
 	n.peers.arrived = func(seq uint64) { n.log.Hint(wal.Seq(seq)) }
+	n.peers.accept = func(ctx context.Context, message []byte) (wal.Seq, error) {
+		return n.log.Accept(ctx, message, n.cat.Revive)
+	}
 }
 
 // introduce gets the secret that the servers of a bucket share and makes this one
@@ -376,6 +410,13 @@ func (n *Node) introduceOnce(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("get the secret that servers share: %w", err)
+	}
+	if n.cfg.Signing.Kind == config.HS256 {
+		// All servers have this key and the bucket has not, so that nobody who may
+		// only read the bucket can speak for a server.
+		mac := hmac.New(sha256.New, []byte(n.cfg.Signing.Text))
+		_, _ = mac.Write(secret) // a hash takes everything
+		secret = mac.Sum(nil)
 	}
 	n.peers.mu.Lock()
 	n.peers.key = secret

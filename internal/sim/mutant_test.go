@@ -34,6 +34,9 @@ func TestMutantsAreCaught(t *testing.T) {
 		{"no rollback check", wal.Mutants{NoRollbackCheck: true}, restored, 2000},
 		{"rejects without proof", wal.Mutants{RejectWithoutProof: true}, truncating, 2000},
 		{"sees only the state before the batch", wal.Mutants{SeesOnlyStateBefore: true}, truncating, 2000},
+		{"no check of lanes", wal.Mutants{NoLaneCheck: true}, forwarding, 2000},
+		{"takes back without making void", wal.Mutants{NoLaneVoid: true}, forwarding, 2000},
+		{"checks lanes only once", wal.Mutants{LaneCheckedOnce: true}, forwarding, 20000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= c.bound; seed++ {

@@ -30,6 +30,7 @@ type node struct {
 	drift   time.Duration
 	seed    uint64
 	mutants wal.Mutants
+	forward func(ctx context.Context, address string, message []byte) (wal.Seq, error) // nil: it does not
 
 	mu    sync.Mutex // guards what follows
 	log   *wal.Log   // nil while the node is down
@@ -50,11 +51,15 @@ func (n *node) start(ctx context.Context, wipe bool) error {
 	}
 	n.boots++
 	n.w.forgetRoot(n.name)
-	l, err := wal.Open(ctx, bucket, st, wal.Options{
+	o := wal.Options{
 		Env:     n.w.Env(n.name, n.seed*1000+n.boots, n.drift),
 		GiveUp:  30 * time.Second,
 		Mutants: n.mutants,
-	})
+	}
+	if n.forward != nil {
+		o.Address, o.Forward = n.name, n.forward
+	}
+	l, err := wal.Open(ctx, bucket, st, o)
 	if err != nil {
 		return join(err, st.Close())
 	}

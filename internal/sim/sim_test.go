@@ -46,8 +46,18 @@ func restored(seed uint64) Trial {
 	return t
 }
 
+// forwarding is the trial of nodes that commit for each other.
+func forwarding(seed uint64) Trial {
+	t := truncating(seed)
+	if seed%5 == 0 {
+		t = indexed(seed)
+	}
+	t.Forward, t.Ops = true, 8
+	return t
+}
+
 func trials() map[string]func(uint64) Trial {
-	return map[string]func(uint64) Trial{"truncating": truncating, "indexed": indexed, "forking": forking, "restored": restored}
+	return map[string]func(uint64) Trial{"truncating": truncating, "indexed": indexed, "forking": forking, "restored": restored, "forwarding": forwarding}
 }
 
 func runTrial(t *testing.T, tr Trial) (res Result) {

@@ -33,6 +33,7 @@ type Trial struct {
 	FaultRate  float64
 	DoubleWins float64
 	Rollback   bool // an operator puts back an old ROOT
+	Forward    bool // nodes commit for each other
 	Mutants    wal.Mutants
 	Compact    compact.Mutants
 	Trace      io.Writer
@@ -74,6 +75,9 @@ func (t Trial) Run(ctx context.Context) Result {
 		n := &node{
 			name: fmt.Sprintf("node%d", i), w: r.w, seed: t.Seed*100 + uint64(i), mutants: t.Mutants,
 			drift: time.Duration(rng.IntN(48)-24) * time.Hour, disk: r.newDisk(),
+		}
+		if t.Forward {
+			n.forward = r.forwarder(n.name)
 		}
 		r.nodes = append(r.nodes, n)
 	}
@@ -156,6 +160,9 @@ func (r *run) client(ctx context.Context, c int) {
 		if nothingHappened(err) {
 			continue
 		}
+		if r.Forward && in.op == opAppend {
+			out = output{unknown: true} // another node may have built it
+		}
 		o := porcupine.Operation{ClientId: id, Input: in, Call: begin, Output: out, Return: 2*r.w.Step() + 1}
 		if err != nil {
 			if in.op == opRead {
@@ -191,12 +198,22 @@ func perform(ctx context.Context, l *wal.Log, st State, in input) (out output, e
 		v, _, err := st.Get(key)
 		return output{value: string(v)}, err
 	}
-	_, err = l.Commit(ctx, wal.Op{Name: in.op, Build: func(v wal.View) ([]wal.Entry, error) {
+	_, err = l.Commit(ctx, operation(in, &out))
+	if errors.Is(err, errTaken) {
+		return output{refused: true}, nil
+	}
+	return out, err
+}
+
+// operation returns what performs in, and sets out to its result.
+func operation(in input, out *output) wal.Op {
+	key := []byte(in.key)
+	return wal.Op{Name: in.op, Intent: in.intent, Build: func(v wal.View) ([]wal.Entry, error) {
 		old, _, err := v.Get(key)
 		if err != nil {
 			return nil, err
 		}
-		out = output{value: in.value}
+		*out = output{value: in.value}
 		switch in.op {
 		case opDelete:
 			if len(old) == 0 {
@@ -211,11 +228,7 @@ func perform(ctx context.Context, l *wal.Log, st State, in input) (out output, e
 			out.value = appendTo(string(old), in.value)
 		}
 		return []wal.Entry{{Kind: wal.Set, Key: key, Value: []byte(out.value)}}, nil
-	}})
-	if errors.Is(err, errTaken) {
-		return output{refused: true}, nil
-	}
-	return out, err
+	}}
 }
 
 // nothingHappened reports whether err promises so.

@@ -1,0 +1,129 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/wal"
+)
+
+// An intent is a publication on its way to another server, which commits it in our
+// place: see wal.Op.Intent. It is never stored. Numbers are unsigned varints.
+//
+//	magic "CLI1"
+//	name of the cache             length, bytes
+//	row of the path, as stored    length of its key, key, length of its value, value
+//	recipe                        as in a recipe row
+//	number of packs, and each     layout as in a pack row, then 32 bytes for each chunk
+//
+// The cache id in the key of the path is 1, whatever the cache: who performs the
+// publication looks it up anew.
+const (
+	intentMagic = "CLI1"
+	publishOp   = "publish"
+	// maxIntentPacks is far above what one push leaves uncommitted.
+	maxIntentPacks = 1 << 10
+)
+
+var errNoIntent = errors.New("only this server can perform the publication")
+
+// intent encodes the publication.
+func (u *publishing) intent() ([]byte, error) {
+	if u.Pin != nil || u.sig == "" || len(u.Packs) > maxIntentPacks {
+		return nil, errNoIntent
+	}
+	row := u.Path
+	row.Sig, row.SigKey = u.sig, u.sigKey
+	text := func(dst []byte, s []byte) []byte {
+		return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	}
+	out := append([]byte(nil), intentMagic...)
+	out = text(out, []byte(u.Path.Cache))
+	out = text(out, keyspace.AppendPathKey(nil, keyspace.FirstCount, row.StorePath.HashPart()))
+	out = text(out, keyspace.AppendPath(nil, &row))
+	out = chunk.AppendRecipe(out, &u.Recipe)
+	out = binary.AppendUvarint(out, uint64(len(u.Packs)))
+	for i := range u.Packs {
+		out = chunk.AppendLayout(out, &u.Packs[i].Layout)
+		for _, id := range u.Packs[i].IDs {
+			out = append(out, id[:]...)
+		}
+	}
+	return out, nil
+}
+
+// Revive returns the operation that another server meant: see wal.Log.Accept.
+func (c *Catalog) Revive(name string, intent []byte) (wal.Op, error) {
+	if name != publishOp {
+		return wal.Op{}, fmt.Errorf("operation %q is not known here", name)
+	}
+	u, err := decodeIntent(intent)
+	if err != nil {
+		return wal.Op{}, fmt.Errorf("decode publication: %w", err)
+	}
+	u.catalog = c
+	sig, sigKey := u.Path.Sig, u.Path.SigKey
+	if err := u.valid(); err != nil {
+		return wal.Op{}, err
+	}
+	u.sig, u.sigKey = sig, sigKey
+	if u.recipe, u.tag, err = keyspace.EncodeRecipe(&u.Recipe); err != nil {
+		return wal.Op{}, err
+	}
+	return wal.Op{Name: publishOp, Cost: 2 * len(intent), Build: u.build}, nil
+}
+
+// decodeIntent reads a whole publication.
+func decodeIntent(src []byte) (*publishing, error) {
+	short := errors.New("it ends too early")
+	if len(src) < len(intentMagic) || string(src[:len(intentMagic)]) != intentMagic {
+		return nil, fmt.Errorf("it begins with %.8q, want %q", src, intentMagic)
+	}
+	src = src[len(intentMagic):]
+	var texts [3][]byte
+	for i := range texts {
+		size, n := binary.Uvarint(src)
+		if n <= 0 || size > uint64(len(src)-n) {
+			return nil, short
+		}
+		texts[i], src = src[n:n+int(size)], src[n+int(size):]
+	}
+	u := &publishing{}
+	var err error
+	if u.Path, err = keyspace.DecodePath(texts[1], texts[2]); err != nil {
+		return nil, err
+	}
+	if u.Path.Cache, err = keyspace.ParseCacheName(string(texts[0])); err != nil {
+		return nil, err
+	}
+	if u.Recipe, src, err = chunk.DecodeRecipe(src); err != nil {
+		return nil, err
+	}
+	count, n := binary.Uvarint(src)
+	if n <= 0 || count > maxIntentPacks {
+		return nil, fmt.Errorf("it has %d packs, want at most %d", count, maxIntentPacks)
+	}
+	src = src[n:]
+	for range count {
+		var p chunk.NewPack
+		if p.Layout, src, err = chunk.DecodeLayout(src); err != nil {
+			return nil, err
+		}
+		chunks := len(p.Layout.Sizes)
+		if len(src)/len(chunk.ID{}) < chunks {
+			return nil, short
+		}
+		p.IDs = make([]chunk.ID, chunks)
+		for i := range p.IDs {
+			src = src[copy(p.IDs[i][:], src):]
+		}
+		u.Packs = append(u.Packs, p)
+	}
+	if len(src) != 0 {
+		return nil, fmt.Errorf("%d bytes after its end", len(src))
+	}
+	return u, nil
+}

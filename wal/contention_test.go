@@ -1,0 +1,68 @@
+package wal_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/celler/celler/wal"
+	"github.com/celler/celler/wal/waltest"
+)
+
+// contend measures in simulated time.
+func contend(t *testing.T, c waltest.Contention) (rep waltest.ContentionReport) {
+	t.Helper()
+	c = c.S3()
+	c.Rate, c.Bytes, c.For, c.WarmUp, c.Seed = 1000, 100, 20*time.Second, 3*time.Second, 1
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if rep, err = c.Run(t.Context(), mkBucket(t)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Logf("%2d replicas  %v", c.Replicas, rep)
+	return rep
+}
+
+// With replicas that commit for each other it does not matter how many there are: nobody
+// starves, and nothing is lost to others.
+func TestContention(t *testing.T) {
+	for _, replicas := range []int{1, 3, 10} {
+		rep := contend(t, waltest.Contention{Replicas: replicas, Hints: true, Forward: true})
+		bound := 500 * time.Millisecond
+		if replicas > 3 {
+			bound = 700 * time.Millisecond
+		}
+		if rep.SlowestP99 > bound || rep.Lost > 0.02 {
+			t.Errorf("%d replicas at 1000 pushes/s: the slowest has a p99 of %v and %.0f%% of the creates are lost, want at most %v and 2%%", replicas, rep.SlowestP99, 100*rep.Lost, bound)
+		}
+	}
+}
+
+// Without, replicas still yield to each other.
+func TestContentionOfStrangers(t *testing.T) {
+	rep := contend(t, waltest.Contention{Replicas: 3})
+	if rep.SlowestP99 > 2*time.Second {
+		t.Errorf("3 replicas at 1000 pushes/s: the slowest has a p99 of %v, want at most 2 s", rep.SlowestP99)
+	}
+}
+
+// A leader that goes deaf is replaced within seconds, and nothing is lost or done twice.
+func TestDeafLeader(t *testing.T) {
+	set := metrics.NewSet()
+	rep := contend(t, waltest.Contention{
+		Replicas: 3, Hints: true, Forward: true, Options: wal.Options{Metrics: set},
+		Deaf: func(_ int, since time.Duration) bool { return since > 8*time.Second && since < 10*time.Second },
+	})
+	if n := set.GetOrCreateCounter(`celler_wal_forwards_total{result="overdue"}`).Get(); n == 0 {
+		t.Error("no message was taken back: the test tests nothing")
+	}
+	if rep.P50 > 350*time.Millisecond || rep.Max > 10*time.Second {
+		t.Errorf("median %v, longest %v: the replicas did not find back to each other", rep.P50, rep.Max)
+	}
+	if total := rep.Total; total != rep.Committed {
+		t.Errorf("%d pushes were acknowledged and the log has %d", rep.Committed, total)
+	}
+}

@@ -1,0 +1,356 @@
+package waltest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/celler/celler/blob"
+	"github.com/celler/celler/wal"
+)
+
+// Delay is a log-normal distribution of times, as those of requests to object stores
+// are, by its median and its 99th percentile.
+type Delay struct{ P50, P99 time.Duration }
+
+func (d Delay) draw(rng *rand.Rand) time.Duration {
+	if d.P50 <= 0 {
+		return 0
+	}
+	sigma := math.Log(float64(d.P99)/float64(d.P50)) / 2.326
+	return time.Duration(float64(d.P50) * math.Exp(sigma*rng.NormFloat64()))
+}
+
+// Distant is a bucket at a distance: requests take time on their way there, and answers
+// on their way back. It counts them.
+type Distant struct {
+	blob.Bucket
+	put, get Delay
+
+	Creates, Lost, Reads atomic.Int64
+
+	mu  sync.Mutex // guards rng
+	rng *rand.Rand
+}
+
+// NewDistant wraps b.
+func NewDistant(b blob.Bucket, seed uint64, put, get Delay) *Distant {
+	return &Distant{Bucket: b, put: put, get: get, rng: rand.New(rand.NewPCG(seed, 2))}
+}
+
+// travel draws a time, spends the given share of it, and returns what is left.
+func (d *Distant) travel(ctx context.Context, delay Delay, there float64) func() {
+	d.mu.Lock()
+	total := delay.draw(d.rng)
+	d.mu.Unlock()
+	first := time.Duration(there * float64(total))
+	pause(ctx, first)
+	return func() { pause(ctx, total-first) }
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Get implements blob.Bucket.
+func (d *Distant) Get(ctx context.Context, key blob.Key) ([]byte, blob.Tag, error) {
+	d.Reads.Add(1)
+	defer d.travel(ctx, d.get, 0.5)()
+	return d.Bucket.Get(ctx, key)
+}
+
+// GetIf implements blob.Bucket.
+func (d *Distant) GetIf(ctx context.Context, key blob.Key, old blob.Tag) ([]byte, blob.Tag, error) {
+	d.Reads.Add(1)
+	defer d.travel(ctx, d.get, 0.5)()
+	return d.Bucket.GetIf(ctx, key, old)
+}
+
+// Create implements blob.Bucket. Most of its time is spent on the way there: the body
+// has to arrive and to be made durable.
+func (d *Distant) Create(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
+	d.Creates.Add(1)
+	defer d.travel(ctx, d.put, 0.7)()
+	tag, err := d.Bucket.Create(ctx, key, body)
+	if errors.Is(err, blob.ErrExist) {
+		d.Lost.Add(1)
+	}
+	return tag, err
+}
+
+// Contention lets replicas compete for the slots of one log: pushes arrive at each of
+// them at random times, and what is measured is how long each waits for its slot. It
+// works in real time, and within testing/synctest.
+type Contention struct {
+	Replicas int
+	Rate     float64 // pushes a second, at all replicas together
+	For      time.Duration
+	WarmUp   time.Duration // pushes in this time are not counted
+	Seed     uint64
+	Put, Get Delay         // of the bucket
+	Hop      time.Duration // from one replica to another, one way
+	Hints    bool          // replicas tell each other what they commit
+	Forward  bool          // and commit for each other
+	Bytes    int           // entries of a push
+	// Deaf, if set, says when a replica does not hear what others send it.
+	Deaf    func(replica int, since time.Duration) bool
+	Options wal.Options // of all replicas
+	// State makes the state of a replica. Default: a State of this package.
+	State func(replica int) (wal.State, error)
+}
+
+// S3 sets the delays of a well-known object store: writes of 62 ms, reads of 20 ms, and
+// tails of 180 and 80 ms.
+func (c Contention) S3() Contention {
+	c.Put, c.Get = Delay{62 * time.Millisecond, 180 * time.Millisecond}, Delay{20 * time.Millisecond, 80 * time.Millisecond}
+	c.Hop = 500 * time.Microsecond
+	return c
+}
+
+// ContentionReport is what came of it.
+type ContentionReport struct {
+	Pushes        int
+	P50, P99, Max time.Duration
+	SlowestP99    time.Duration // of the replica that waited longest
+	Segments      float64       // a second
+	Creates       float64       // a second
+	Lost          float64       // share of the creates
+	Reads         float64       // a second
+	Committed     int           // pushes acknowledged, those of the warm-up included
+	Total         int           // pushes that the state counts
+}
+
+func (r ContentionReport) String() string {
+	return fmt.Sprintf("%6d pushes  p50 %4d ms  p99 %4d ms  max %4d ms  slowest replica's p99 %4d ms  segments/s %5.1f  creates/s %5.1f  lost %2.0f%%  reads/s %6.1f",
+		r.Pushes, r.P50.Milliseconds(), r.P99.Milliseconds(), r.Max.Milliseconds(), r.SlowestP99.Milliseconds(), r.Segments, r.Creates, 100*r.Lost, r.Reads)
+}
+
+// contender is one replica.
+type contender struct {
+	bucket *Distant
+	log    *wal.Log
+	state  wal.State
+
+	mu    sync.Mutex      // guards the fields below
+	took  []time.Duration // of the pushes, as they finish
+	acked int
+}
+
+// Run competes on a founded bucket.
+func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionReport, error) {
+	all := make([]*contender, c.Replicas)
+	began := time.Now()
+	errs := make(chan error, c.Replicas)
+	forward := func(ctx context.Context, address string, message []byte) (wal.Seq, error) {
+		var to int
+		if _, err := fmt.Sscanf(address, "replica %d", &to); err != nil {
+			return 0, fmt.Errorf("forward to %q: %w", address, err)
+		}
+		pause(ctx, c.Hop)
+		if c.Deaf != nil && c.Deaf(to, time.Since(began)) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+		defer pause(ctx, c.Hop)
+		return all[to].log.Accept(ctx, message, RevivePush)
+	}
+	var wg sync.WaitGroup
+	defer func() {
+		for _, r := range all {
+			if r != nil {
+				_ = r.log.Close()
+			}
+		}
+		wg.Wait()
+	}()
+	for i := range all {
+		o := c.Options
+		if c.Forward {
+			o.Address, o.Forward = fmt.Sprintf("replica %d", i), forward
+		}
+		o.OnWon = func(seq wal.Seq) {
+			if !c.Hints {
+				return
+			}
+			wg.Go(func() {
+				time.Sleep(c.Hop)
+				for j, other := range all {
+					if j != i && other != nil {
+						other.log.Hint(seq)
+					}
+				}
+			})
+		}
+		r, err := c.open(ctx, bucket, i, o)
+		if err != nil {
+			return ContentionReport{}, err
+		}
+		all[i] = r
+	}
+	polling, stop := context.WithCancel(ctx)
+	var pushes sync.WaitGroup
+	var seq0 wal.Seq
+	for i, r := range all {
+		wg.Go(func() { _ = r.log.Run(polling) })
+		pushes.Go(func() {
+			if err := c.push(ctx, r, i); err != nil {
+				errs <- err
+			}
+		})
+	}
+	time.Sleep(c.WarmUp)
+	seq0 = all[0].log.Seq()
+	var before [3]int64
+	for _, r := range all {
+		before[0] += r.bucket.Creates.Load()
+		before[1] += r.bucket.Lost.Load()
+		before[2] += r.bucket.Reads.Load()
+	}
+	counting := time.Now()
+	pushes.Wait()
+	span := time.Since(counting).Seconds()
+	stop()
+	select {
+	case err := <-errs:
+		return ContentionReport{}, err
+	default:
+	}
+	rep := report(all, seq0, before, span)
+	if _, err := all[0].log.CatchUp(ctx); err != nil {
+		return rep, err
+	}
+	total, _, err := all[0].state.Get([]byte("total"))
+	if len(total) == 8 {
+		rep.Total = int(binary.BigEndian.Uint64(total))
+	}
+	return rep, err
+}
+
+func (c Contention) open(ctx context.Context, bucket blob.Bucket, i int, o wal.Options) (*contender, error) {
+	r := &contender{bucket: NewDistant(bucket, c.Seed*100+uint64(i), c.Put, c.Get)}
+	var st wal.State = NewState(bucket)
+	if c.State != nil {
+		var err error
+		if st, err = c.State(i); err != nil {
+			return nil, err
+		}
+	}
+	r.state = st
+	var err error
+	r.log, err = wal.Open(ctx, r.bucket, st, o)
+	return r, err
+}
+
+// push lets pushes arrive at one replica.
+func (c Contention) push(ctx context.Context, r *contender, i int) error {
+	rng := rand.New(rand.NewPCG(c.Seed, 100+uint64(i)))
+	began := time.Now()
+	var wg sync.WaitGroup
+	var failed atomic.Pointer[error]
+	for n := 0; ; n++ {
+		time.Sleep(time.Duration(rng.ExpFloat64() / c.Rate * float64(c.Replicas) * float64(time.Second)))
+		since := time.Since(began)
+		if since > c.For+c.WarmUp || ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			at := time.Now()
+			if _, err := r.log.Commit(ctx, Push(fmt.Sprintf("%d.%d", i, n), c.Bytes)); err != nil {
+				failed.Store(&err)
+				return
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.acked++
+			if since >= c.WarmUp {
+				r.took = append(r.took, time.Since(at))
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Push is an operation that resembles the publication of a path: rows of its own of so
+// many bytes, and a counter that all pushes share.
+func Push(id string, size int) wal.Op {
+	intent := func() ([]byte, error) { return fmt.Appendf(nil, "%s %d", id, size), nil }
+	return wal.Op{Name: "push", Cost: size, Intent: intent, Build: func(v wal.View) ([]wal.Entry, error) {
+		total := []byte("total")
+		old, ok, err := v.Get(total)
+		if err != nil {
+			return nil, err
+		}
+		var n uint64
+		if ok {
+			n = binary.BigEndian.Uint64(old)
+		}
+		return []wal.Entry{
+			{Kind: wal.Set, Key: []byte("p/" + id), Value: noise(id, size)},
+			{Kind: wal.Set, Key: total, Value: binary.BigEndian.AppendUint64(nil, n+1)},
+		}, nil
+	}}
+}
+
+// RevivePush makes a Push of its intent.
+func RevivePush(_ string, intent []byte) (op wal.Op, err error) {
+	var id string
+	var size int
+	if _, err := fmt.Sscanf(string(intent), "%s %d", &id, &size); err != nil {
+		return op, fmt.Errorf("read the intent of a push: %w", err)
+	}
+	return Push(id, size), nil
+}
+
+// noise is bytes that do not compress, and depend on id alone.
+func noise(id string, size int) []byte {
+	var seed [32]byte
+	copy(seed[:], id)
+	out := make([]byte, size)
+	_, _ = rand.NewChaCha8(seed).Read(out) // cannot fail
+	return out
+}
+
+func report(all []*contender, from wal.Seq, before [3]int64, span float64) ContentionReport {
+	var rep ContentionReport
+	var took []time.Duration
+	var n [3]int64
+	for _, r := range all {
+		took = append(took, r.took...)
+		rep.Committed += r.acked
+		n[0] += r.bucket.Creates.Load()
+		n[1] += r.bucket.Lost.Load()
+		n[2] += r.bucket.Reads.Load()
+		slices.Sort(r.took)
+		rep.SlowestP99 = max(rep.SlowestP99, percentile(r.took, 0.99))
+	}
+	slices.Sort(took)
+	rep.Pushes = len(took)
+	rep.P50, rep.P99, rep.Max = percentile(took, 0.5), percentile(took, 0.99), percentile(took, 1)
+	rep.Segments = float64(all[0].log.Seq()-from) / span
+	creates := n[0] - before[0]
+	rep.Creates, rep.Lost, rep.Reads = float64(creates)/span, float64(n[1]-before[1])/max(1, float64(creates)), float64(n[2]-before[2])/span
+	return rep
+}
+
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[int(p*float64(len(sorted)-1))]
+}
