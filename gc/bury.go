@@ -85,7 +85,8 @@ func (r *round) sweep(ctx context.Context) error {
 		return fmt.Errorf("drop writers that fell silent: %w", err)
 	}
 	r.rep.Sessions += n
-	if r.due.epoch <= r.due.swept || r.due.epoch < catalog.FirstEpoch+2 {
+	early := r.o.Mutants.sweepEarly()
+	if !early && (r.due.epoch <= r.due.swept || r.due.epoch < catalog.FirstEpoch+2) {
 		return nil
 	}
 	if err := r.forgetCondemned(ctx); err != nil {
@@ -148,7 +149,7 @@ func (r *round) orphans(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !r.expired(o.ID) {
+		if !r.expired(o.ID) && !r.o.Mutants.sweepEarly() {
 			break // they are in the order of their epochs
 		}
 		known, err := r.knows(ctx, o.ID)

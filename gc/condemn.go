@@ -40,7 +40,7 @@ func (r *round) condemn(ctx context.Context) error {
 	// Recipes that were written since are not in s, and what was absorbed before there
 	// were marks has marked nothing.
 	r.seen = r.mark.Seen()
-	if r.rep.BadRecipes > 0 {
+	if r.rep.BadRecipes > 0 && !r.o.Mutants.condemnBlindly() {
 		// What they name is not marked, and may be all that is left of a NAR.
 		r.o.Logger.Warn("nothing is condemned while recipes cannot be read", "chunks", r.rep.BadRecipes)
 		return nil
@@ -217,11 +217,7 @@ func (r *round) condemnBatch(ctx context.Context, c *condemned, batch []catalog.
 		if len(batch) == 0 {
 			return nil
 		}
-		serial := r.seen
-		if r.o.Mutants.condemnUnchecked() {
-			serial = ^uint32(0)
-		}
-		x, err := r.mark.Condemn(ctx, serial, batch)
+		x, err := r.mark.Condemn(ctx, r.seen, batch)
 		r.rep.Commits++
 		r.rep.Condemned += int(x.Chunks)
 		r.rep.Dead += x.Bytes

@@ -121,7 +121,7 @@ func (d *deletion) plan(ctx context.Context) error {
 			absent = append(absent, hp)
 		}
 	}
-	if err := d.findFormer(ctx, absent); err != nil {
+	if err := d.findFormer(ctx, cache.ID, absent); err != nil {
 		return err
 	}
 	if err := d.checkPins(targets); err != nil {
@@ -141,29 +141,36 @@ func (d *deletion) plan(ctx context.Context) error {
 
 // findFormer finds NARs that the paths named before. A path of which there is
 // neither the path nor a NAR is an error.
-func (d *deletion) findFormer(ctx context.Context, absent []nix.HashPart) error {
-	missing := map[nix.HashPart]bool{}
-	for _, hp := range absent {
-		missing[hp] = true
+func (d *deletion) findFormer(ctx context.Context, cache catalog.CacheID, absent []nix.HashPart) error {
+	asked := make(map[nix.HashPart]bool, len(d.req.Paths)) // whether there is nothing of it yet
+	for _, hp := range d.req.Paths {
+		asked[hp] = false
 	}
-	for u, err := range d.s.Unreferenced() {
+	for _, hp := range absent {
+		asked[hp] = true
+	}
+	for f, err := range d.s.Formers() {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return err
 		}
-		for _, hp := range d.req.Paths {
-			was, err := d.cat.Former(ctx, d.req.Cache, hp, u.NarHash)
-			if err != nil {
-				return err
-			}
-			if was {
-				d.former = append(d.former, u.NarHash)
-				delete(missing, hp)
-			}
+		if _, is := asked[f.HashPart]; !is || f.Cache != cache {
+			continue
+		}
+		there, err := d.s.IsUnreferenced(f.NarHash)
+		if err != nil {
+			return err
+		}
+		if there {
+			d.former = append(d.former, f.NarHash)
+			asked[f.HashPart] = false
 		}
 	}
 	d.out.Former = len(d.former)
 	for _, hp := range absent {
-		if missing[hp] {
+		if asked[hp] {
 			return fmt.Errorf("path %v in cache %q: %w", hp, string(d.req.Cache), catalog.ErrNoPath)
 		}
 	}

@@ -2,12 +2,11 @@
 
 package gc
 
-// Mutants breaks single rules of collection, so that simulations can prove that each
-// rule is necessary. It has fields only in builds with the tag "mutant".
+// Mutants breaks single rules of collection, so that tests and simulations can prove
+// that each rule is necessary. It has fields only in builds with the tag "mutant".
 type Mutants struct{}
 
-func (Mutants) noTouchCheck() bool      { return false }
-func (Mutants) noFence() bool           { return false }
 func (Mutants) deleteBeforeGrace() bool { return false }
-func (Mutants) sameKey() bool           { return false }
-func (Mutants) condemnUnchecked() bool  { return false }
+func (Mutants) sweepEarly() bool        { return false }
+func (Mutants) condemnBlindly() bool    { return false }
+func (Mutants) ignoreGrace() bool       { return false }

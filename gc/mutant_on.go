@@ -2,25 +2,23 @@
 
 package gc
 
-// Mutants breaks single rules of collection, so that simulations can prove that each
-// rule is necessary and that they would notice its loss.
+// Mutants breaks single rules of collection, so that tests and simulations can prove
+// that each rule is necessary and that they would notice its loss. Rules that operations
+// of the log hold (touches, the fence) are broken in package catalog.
 type Mutants struct {
-	// NoTouchCheck removes what it has marked as dead although something was published,
-	// used or pinned since it looked.
-	NoTouchCheck bool
-	// NoFence goes on although another collector has begun.
-	NoFence bool
 	// DeleteBeforeGrace deletes objects as soon as nothing in the state needs them,
-	// though readers may.
+	// though readers may. (I8)
 	DeleteBeforeGrace bool
-	// SameKey rewrites an object under the name it had. (I7)
-	SameKey bool
-	// CondemnUnchecked condemns chunks without looking again for recipes that name them.
-	CondemnUnchecked bool
+	// SweepEarly takes what the state does not know for an orphan although its upload
+	// epoch is not over, so that somebody may be about to commit it. (I8)
+	SweepEarly bool
+	// CondemnBlindly takes recipes that cannot be read for recipes that name nothing.
+	CondemnBlindly bool
+	// IgnoreGrace removes the NARs of paths that have just left.
+	IgnoreGrace bool
 }
 
-func (m Mutants) noTouchCheck() bool      { return m.NoTouchCheck }
-func (m Mutants) noFence() bool           { return m.NoFence }
 func (m Mutants) deleteBeforeGrace() bool { return m.DeleteBeforeGrace }
-func (m Mutants) sameKey() bool           { return m.SameKey }
-func (m Mutants) condemnUnchecked() bool  { return m.CondemnUnchecked }
+func (m Mutants) sweepEarly() bool        { return m.SweepEarly }
+func (m Mutants) condemnBlindly() bool    { return m.CondemnBlindly }
+func (m Mutants) ignoreGrace() bool       { return m.IgnoreGrace }

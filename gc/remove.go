@@ -88,11 +88,9 @@ func (r *round) fellSome(ctx context.Context, p *plan, t int, part []uint32) err
 				e.Paths = append(e.Paths, catalog.Use{Cache: e.Cache, HashPart: p.hashes[i], Day: p.days[i]})
 			}
 		}
-		if !r.o.Mutants.noTouchCheck() {
-			e.Live = func(hp nix.HashPart) bool {
-				i, ok := p.find(t, hp)
-				return ok && p.live.has(i)
-			}
+		e.Live = func(hp nix.HashPart) bool {
+			i, ok := p.find(t, hp)
+			return ok && p.live.has(i)
 		}
 		if len(e.Paths) == 0 {
 			return nil
@@ -101,7 +99,7 @@ func (r *round) fellSome(ctx context.Context, p *plan, t int, part []uint32) err
 		if err != nil {
 			return err
 		}
-		x, err := r.mark.Expire(ctx, r.serial(), e)
+		x, err := r.mark.Expire(ctx, r.seen, e)
 		r.rep.Commits++
 		r.rep.Removed += x.Removed
 		r.rep.NarBytes += x.NarBytes
@@ -172,14 +170,6 @@ func (r *round) absorbFrom(ctx context.Context, cur *catalog.Snapshot, p *plan) 
 		more = further
 	}
 	return nil
-}
-
-// serial is how many touches the operations of this round need not look at.
-func (r *round) serial() uint32 {
-	if r.o.Mutants.noTouchCheck() {
-		return ^uint32(0)
-	}
-	return r.seen
 }
 
 // removeRecipes removes the NARs whose grace has ended, and what is left of pushes that

@@ -103,7 +103,7 @@ func (c *Collector) keptSince(ctx context.Context) (k bookmarked, err error) {
 
 // narIsDue reports whether the NAR of removed paths can go.
 func (r *round) narIsDue(u *catalog.Unreferenced, kept bookmarked) bool {
-	if u.Now {
+	if u.Now || r.o.Mutants.ignoreGrace() {
 		return true
 	}
 	age := r.clock.Age(u.Day)

@@ -163,7 +163,7 @@ func (n *Node) collects() bool {
 func (n *Node) collectOptions(o *httpapi.Options) {
 	n.collector = gc.New(n.cat, n.chunks, n.gcOptions())
 	n.collectSoon = make(chan struct{}, 1)
-	n.uses = newUses(n.cat, time.Duration(n.cfg.GC.Retention), n.o.Metrics)
+	n.uses = newUses(n.cat, time.Duration(n.cfg.GC.Retention), n.cfg.GC.Quota > 0, n.o.Metrics)
 	o.Uses = n.uses
 	o.Deleter = deleter{n.collector, func() {
 		select {

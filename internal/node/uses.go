@@ -30,6 +30,7 @@ const (
 type uses struct {
 	cat    *catalog.Catalog
 	keep   time.Duration // default retention
+	quota  bool          // what is used least may go at any time
 	full   chan struct{} // closed by nobody: told that there is enough for a batch
 	noted  *metrics.Counter
 	missed *metrics.Counter
@@ -38,9 +39,9 @@ type uses struct {
 	seen map[catalog.PathKey]struct{} // since the last batch
 }
 
-func newUses(cat *catalog.Catalog, keep time.Duration, set *metrics.Set) *uses {
+func newUses(cat *catalog.Catalog, keep time.Duration, quota bool, set *metrics.Set) *uses {
 	return &uses{
-		cat: cat, keep: keep, full: make(chan struct{}, 1), seen: make(map[catalog.PathKey]struct{}),
+		cat: cat, keep: keep, quota: quota, full: make(chan struct{}, 1), seen: make(map[catalog.PathKey]struct{}),
 		noted: set.GetOrCreateCounter("celler_node_uses_total"), missed: set.GetOrCreateCounter("celler_node_uses_dropped_total"),
 	}
 }
@@ -61,8 +62,12 @@ func (u *uses) Present(ctx context.Context, cache catalog.CacheName, hashParts [
 	if c.Retention != nil {
 		keep = *c.Retention
 	}
-	if keep > 0 {
-		urgent, err := u.cat.UnrecordedUses(ctx, cache, hashParts, keep/2)
+	if keep > 0 || u.quota {
+		old := keep / 2
+		if u.quota {
+			old = -1 // whatever was not used today
+		}
+		urgent, err := u.cat.UnrecordedUses(ctx, cache, hashParts, old)
 		if err != nil {
 			return false, err
 		}
