@@ -92,6 +92,9 @@ func keyName(key []byte) (string, error) {
 		}
 		return named(text, err)(key)
 	}
+	if name, ok := bookKeyName(key); ok {
+		return name, nil
+	}
 	return printable(key), nil
 }
 
@@ -139,6 +142,9 @@ func describeValue(out *LogEntry, key, value []byte) error {
 	case keyspace.CondemnedPrefix:
 		c, err := keyspace.DecodeCondemned(key, value)
 		out.fill(fmt.Sprintf("%d plain bytes in %d ranges", c.Bytes, len(c.Ranges)), "bytes", c.Bytes, "ranges", len(c.Ranges))
+		return err
+	}
+	if ok, err := describeBooks(out, key, value); ok {
 		return err
 	}
 	out.fill(printable(value), "hex", hex.EncodeToString(value))

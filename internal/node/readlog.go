@@ -205,6 +205,9 @@ func (p *picker) concernsCache(e *wal.Entry, about string) bool {
 			p.ids[c.ID] = true
 		}
 		return true
+	case keyspace.PinPrefix:
+		id, _, _, err := keyspace.DecodePinKey(e.Key)
+		return err == nil && p.ids[id]
 	case keyspace.PathPrefix:
 		id, _, err := keyspace.DecodePathKey(e.Key)
 		if about == p.Cache && err == nil {
