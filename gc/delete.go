@@ -344,6 +344,18 @@ func (d *deletion) goneBy() time.Time {
 	return d.clock.Now.Add(wait)
 }
 
+// forget takes out of the report what somebody else has removed meanwhile: of two who
+// delete a path at once, one did.
+func (d *deletion) forget(absent []nix.HashPart) {
+	paths := make([]Gone, 0, len(d.gone))
+	for i := range d.gone {
+		if !slices.Contains(absent, d.gone[i].hashPart) {
+			paths = append(paths, d.out.Paths[i])
+		}
+	}
+	d.out.Paths = paths
+}
+
 // commit removes the paths.
 func (d *deletion) commit(ctx context.Context) error {
 	w := catalog.Withdrawal{Cache: d.req.Cache, Purge: true, Now: d.req.Now}
@@ -351,13 +363,14 @@ func (d *deletion) commit(ctx context.Context) error {
 		w.HashParts = append(w.HashParts, d.gone[i].hashPart)
 	}
 	if len(w.HashParts) > 0 {
-		_, err := d.cat.WithdrawPaths(ctx, w)
+		done, err := d.cat.WithdrawPaths(ctx, w)
 		if pinned, ok := errors.AsType[*catalog.PinnedError](err); ok { // meanwhile
 			return &PinnedError{StorePath: pinned.StorePath.String(), Root: pinned.StorePath.String(), Pin: pinned.Pin}
 		}
 		if err != nil {
 			return err
 		}
+		d.forget(done.Absent)
 	}
 	_, err := d.cat.Hurry(ctx, d.former, d.req.Now)
 	return err
