@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/auth"
@@ -31,12 +32,13 @@ func (s *server) listPins(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	pins, err := s.cat.Pins(x.r.Context(), cache.Name)
-	if err != nil {
-		return err
-	}
-	list := wire.PinList{Pins: make([]wire.Pin, len(pins))}
-	err = s.readPins(x, &cache, func(r *pinReader) error {
+	var list wire.PinList
+	err = s.readPins(x, cache.Name, func(r *pinReader) error {
+		pins, err := r.snap.Pins(r.cache)
+		if err != nil {
+			return err
+		}
+		list.Pins = make([]wire.Pin, len(pins))
 		for i := range pins {
 			if list.Pins[i], err = r.pin(&pins[i]); err != nil {
 				return err
@@ -61,40 +63,10 @@ func (s *server) pinHistory(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	// All of them, because what a pin holds alone depends on the others.
-	pins, err := s.cat.Pins(x.r.Context(), cache.Name)
-	if err != nil {
+	var history wire.PinHistory
+	err = s.readPins(x, cache.Name, func(r *pinReader) error {
+		history, err = r.history(name)
 		return err
-	}
-	at := -1
-	for i := range pins {
-		if pins[i].Name == name {
-			at = i
-		}
-	}
-	if at < 0 {
-		return errNoSuchPin
-	}
-	history := wire.PinHistory{Revisions: make([]wire.PastRevision, 0, len(pins[at].Revisions))}
-	err = s.readPins(x, &cache, func(r *pinReader) error {
-		all := make([]wire.Pin, len(pins))
-		if all[at], err = r.pin(&pins[at]); err != nil {
-			return err
-		}
-		if err := r.count(pins, all); err != nil {
-			return err
-		}
-		history.Pin = all[at]
-		for i := range pins[at].Revisions {
-			rev, err := r.revision(&pins[at].Revisions[i])
-			if err != nil {
-				return err
-			}
-			history.Revisions = append(history.Revisions, wire.PastRevision{
-				Revision: uint64(pins[at].Revisions[i].Number), PinRevision: rev, Kept: pins[at].Kept[i],
-			})
-		}
-		return nil
 	})
 	if err != nil {
 		return err
@@ -144,7 +116,7 @@ func (s *server) setPin(x *exchange) error {
 		return err
 	}
 	x.setSeq(seq)
-	pin, err := s.pinNow(x, &cache, name)
+	pin, err := s.pinNow(x, seq, cache.Name, name)
 	if err != nil {
 		return err
 	}
@@ -153,17 +125,21 @@ func (s *server) setPin(x *exchange) error {
 	return nil
 }
 
-// pinNow returns a pin after a change, without what it holds.
-func (s *server) pinNow(x *exchange, cache *catalog.Cache, name string) (out wire.Pin, err error) {
-	pin, err := s.cat.Pin(x.r.Context(), cache.Name, name)
+// pinNow returns a pin after its change in slot seq, without what it holds.
+func (s *server) pinNow(x *exchange, seq catalog.Seq, cache catalog.CacheName, name string) (out wire.Pin, err error) {
+	if err := s.cat.Wait(x.r.Context(), seq); err != nil {
+		return wire.Pin{}, err
+	}
+	pin, err := s.cat.Pin(x.r.Context(), cache, name)
 	if err != nil {
 		return wire.Pin{}, err
 	}
-	err = s.readPins(x, cache, func(r *pinReader) error {
-		out, err = r.pin(&pin)
-		return err
-	})
-	return out, err
+	snap, err := s.cat.Snapshot(x.r.Context())
+	if err != nil {
+		return wire.Pin{}, err
+	}
+	out, err = (&pinReader{s: s, snap: snap, cache: pin.Cache}).pin(&pin)
+	return out, errors.Join(err, snap.Close())
 }
 
 // removePin answers DELETE /_api/v1/caches/{cache}/pins/{name...}.
@@ -217,12 +193,54 @@ type pinReader struct {
 	cache catalog.CacheID
 }
 
-func (s *server) readPins(x *exchange, cache *catalog.Cache, read func(*pinReader) error) error {
+// readPins reads from a state that has everything which was acknowledged before.
+func (s *server) readPins(x *exchange, name catalog.CacheName, read func(*pinReader) error) error {
+	if err := x.catchUp(x.r.Context()); err != nil {
+		return err
+	}
 	snap, err := s.cat.Snapshot(x.r.Context())
 	if err != nil {
 		return err
 	}
-	return errors.Join(read(&pinReader{s: s, snap: snap, cache: cache.ID}), snap.Close())
+	cache, ok, err := snap.Cache(name)
+	if err == nil && !ok {
+		err = errNoSuchCache // destroyed since
+	}
+	if err == nil {
+		err = read(&pinReader{s: s, snap: snap, cache: cache.ID})
+	}
+	return errors.Join(err, snap.Close())
+}
+
+// history returns a pin with all its revisions. The other pins are read as well, because
+// what a pin holds alone depends on them.
+func (r *pinReader) history(name string) (wire.PinHistory, error) {
+	pins, err := r.snap.Pins(r.cache)
+	if err != nil {
+		return wire.PinHistory{}, err
+	}
+	at := slices.IndexFunc(pins, func(p catalog.Pin) bool { return p.Name == name })
+	if at < 0 {
+		return wire.PinHistory{}, errNoSuchPin
+	}
+	all := make([]wire.Pin, len(pins))
+	if all[at], err = r.pin(&pins[at]); err != nil {
+		return wire.PinHistory{}, err
+	}
+	if err := r.count(pins, all); err != nil {
+		return wire.PinHistory{}, err
+	}
+	history := wire.PinHistory{Pin: all[at], Revisions: make([]wire.PastRevision, 0, len(pins[at].Revisions))}
+	for i := range pins[at].Revisions {
+		rev, err := r.revision(&pins[at].Revisions[i])
+		if err != nil {
+			return wire.PinHistory{}, err
+		}
+		history.Revisions = append(history.Revisions, wire.PastRevision{
+			Revision: uint64(pins[at].Revisions[i].Number), PinRevision: rev, Kept: pins[at].Kept[i],
+		})
+	}
+	return history, nil
 }
 
 func (r *pinReader) pin(p *catalog.Pin) (wire.Pin, error) {

@@ -97,7 +97,7 @@ func (s *server) uploadPath(x *exchange) error {
 	x.setSeq(seq)
 	if pin != nil {
 		// What cannot be told now is no failure of the upload: the client asks again.
-		if now, err := s.pinNow(x, &cache, pin.Name); err == nil {
+		if now, err := s.pinNow(x, seq, cache.Name, pin.Name); err == nil {
 			result.Pin = &now
 		}
 	}
