@@ -33,6 +33,19 @@
 // a merge reads its inputs to the end, and what came out plus what was dropped must
 // be what went in. Only then is anything installed.
 //
+// # Bookmarks
+//
+// The floor does not rise past what a bookmark needs, and sweeps leave it. That is
+// little: flushes end at bookmarks, so that each has a snapshot of its own slot and
+// needs no log, and for one that was set on the past a snapshot is made aside. ROOT has the
+// bookmarks; a swap that raises the floor gives up if they have changed since it was
+// decided on, and so does a sweep. Beside bookmarks, the snapshot is kept that the oldest
+// slots of the log follow on.
+//
+// ROOT is read before the object of a snapshot is written, after the slots it is made
+// of. So each snapshot in a bucket is true, though not each was installed; one that was
+// not may lack tables.
+//
 // # Epochs
 //
 // A round that writes claims a compaction epoch: one swap of ROOT. Its tables are

@@ -28,6 +28,13 @@
 // names the new files, new reads go there, and the last read of the old ones removes
 // them. Tables that were fetched before a crash are not fetched again.
 //
+// # The past
+//
+// [OpenPast] makes the state as it was after an earlier slot, in a directory of its own
+// that goes when it is closed, or with the next call if the process is killed. It is
+// made of the newest snapshot that leads there and the log, through a view of the bucket
+// that ends at the slot (wal.Past).
+//
 // # In the directory
 //
 //	LOCK       held by the process that has the directory open
@@ -36,6 +43,7 @@
 //	LIVE       which of these directories is the index; db if there is no such file
 //	fetch/     tables of a snapshot on their way in
 //	db.aside/  the copy that was given up last
+//	past-…/    beside it, not in it: states of the past, each like an index
 //	REBUILD    why db/ must not be used again, as text
 //
 // # Bookkeeping rows

@@ -76,6 +76,14 @@
 // become unreferenced. A cache that is restored goes the other way: its rows are written
 // under a new number and a marker that says so, and its own row comes last.
 //
+// # Restoring
+//
+// [Catalog.Restore] brings caches to what they were as a difference: rows to be set and
+// removed, each with what it must be now, so that the operation fails instead of
+// undoing what it has not seen. A cache that is too much for one operation is built
+// aside ([Rebuild]) under a number that no name leads to, and shown by that operation.
+// Paths whose NAR cannot be put together are left out and named.
+//
 // # Signatures
 //
 // A path is signed with the key of its cache when it is published, and the row
