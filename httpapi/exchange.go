@@ -49,6 +49,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = x.body
 	x.r = r
 	s.metrics.inFlight.Add(1)
+	defer func() { r.Pattern = x.r.Pattern }() // admit makes a request of its own, and spans are named by this one
 	defer x.end()
 	if err := x.admit(); err != nil {
 		x.fail(err)

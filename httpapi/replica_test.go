@@ -23,5 +23,8 @@ func TestReplacedPath(t *testing.T) {
 	if got.StatusCode == 200 && !bytes.Equal(unzstd(t, got.body), second.NAR) {
 		t.Error("the other node serves another NAR")
 	}
-	b.call("GET", "/c/"+old, "", nil).want(t, 404, "NoSuchObject")
+	if got := b.call("GET", "/c/"+old, "", nil).want(t, 200, ""); !bytes.Equal(unzstd(t, got.body), first.NAR) {
+		t.Error("the URL of the earlier content means other content now")
+	}
+	b.call("GET", "/c/"+url[:len(url)-len("x.nar.zst")]+"0.nar.zst", "", nil).want(t, 404, "NoSuchObject")
 }
