@@ -257,3 +257,55 @@ func TestBookmarkOnABrokenSnapshot(t *testing.T) {
 		h.grow(2)
 	}
 }
+
+// TestKilledWithBookmarks kills a round at many of its calls: what bookmarks need is
+// there afterwards, also while it is being made, and the next round finishes the work.
+func TestKilledWithBookmarks(t *testing.T) {
+	for fatal := 1; ; fatal += 5 { // odd, so that it is killed before some calls and after others
+		b := memblob.New()
+		h := mkHistory(t, b, 3)
+		states := map[wal.Seq][32]byte{}
+		grow := func(n int) {
+			for range n {
+				h.grow(1)
+				states[h.seq] = mustDigest(t, h.replay)
+			}
+		}
+		keep := aggressive()
+		keep.KeepSegments = 1000
+		for range 2 {
+			grow(4)
+			mustRound(t, compact.New(b, keep), compact.Mode{})
+		}
+		grow(6)
+		mustMark(t, b, "past", 6)
+		mustMark(t, b, "soon", 12)
+		ctx, cancel := context.WithCancel(t.Context())
+		m := &mortal{b: b, after: fatal%2 == 0, kill: cancel, fatal: (fatal + 1) / 2}
+		rep, err := compact.New(m, aggressive()).Round(ctx, compact.Mode{})
+		cancel()
+		if m.killed == "" && (err != nil || rep.Bookmarked != 1) {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		what := fmt.Sprintf("killed at call %d, %s", m.fatal, m.killed)
+		wantPast(t, b, 6, states[6])
+		wantPast(t, b, 12, states[12])
+		h.check(what)
+		grow(1)
+		rep = mustRound(t, compact.New(b, aggressive()), compact.Mode{Steal: true})
+		if rep.Floor != 15 {
+			t.Errorf("%s: the floor stays at %d", what, rep.Floor)
+		}
+		wantPast(t, b, 6, states[6])
+		wantPast(t, b, 12, states[12])
+		if n := len(objects(t, b, "snap/")); n != 3 {
+			t.Errorf("%s: %d snapshots, want ROOT's and one for each bookmark", what, n)
+		}
+		if m.killed == "" {
+			if fatal < 60 {
+				t.Errorf("only %d calls", fatal/2)
+			}
+			return
+		}
+	}
+}
