@@ -16,6 +16,7 @@ const (
 	NoSuchCache        = wire.ErrorNoSuchCache
 	NoSuchObject       = wire.ErrorNoSuchObject
 	NoSuchPin          = wire.ErrorNoSuchPin
+	AccessDenied       = wire.ErrorAccess
 	PathIsPinned       = wire.ErrorPinned
 	CacheAlreadyExists = wire.ErrorCacheAlreadyExists
 )

@@ -314,7 +314,7 @@ func (c *cacheDestroyCmd) count(ctx context.Context, a *app, api *client.Client,
 
 // confirm asks for the name of what is to be destroyed.
 func confirm(a *app, name string) error {
-	a.ui.Warn("this removes cache %q and every path in it, and its signing key; there is no way back", name)
+	a.ui.Warn("this removes cache %q and every path in it, its pins and its signing key; who has the bucket can bring it back with \"%s restore --cache\" while the log is kept", name, a.ui.Self())
 	a.ui.Note("type the cache's name to go on:")
 	line, err := bufio.NewReader(a.stdin).ReadString('\n')
 	if strings.TrimSpace(line) == name {

@@ -78,7 +78,7 @@ func (c *pinAddCmd) Run(ctx context.Context, a *app) error {
 	defer api.Close()
 	pin, err := api.AddPin(ctx, r.Cache, c.Name, client.PinRequest{StorePath: path, Policy: policy})
 	if err != nil {
-		return at(r, err)
+		return mayNotPin(at(r, err), r.Cache)
 	}
 	if a.ui.JSON() {
 		return a.ui.Value(pinJSON(&pin))
@@ -258,8 +258,15 @@ func (c *pinRemoveCmd) Run(ctx context.Context, a *app) error {
 		if err == nil {
 			a.ui.Note("removed pin %s from cache %q", name, r.Cache)
 		}
-		return at(r, err)
+		return mayNotPin(at(r, err), r.Cache)
 	})
+}
+
+// mayNotPin says what a token lacks that may do other things in the cache.
+func mayNotPin(err error, cache string) error {
+	return withHints(err, client.AccessDenied,
+		`pinning is a right of its own: see what the token allows with "celler token inspect"`,
+		fmt.Sprintf(`make one that may with "celler token create --sub NAME --pin %s"`, cache))
 }
 
 func holdingOf(h *client.Holding) string {

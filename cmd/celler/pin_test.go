@@ -64,7 +64,7 @@ func TestPinCommands(t *testing.T) {
 	check(exitFailed, "", `celler: pin remove: absent: cache "ci" has no such pin`+"\nhint: \"celler pin list ci\" says which there are", "remove", url+"/ci", "absent")
 
 	check(exitFailed, "", `cache "nosuch" does not exist`, "add", url+"/nosuch", "main", pinPath)
-	check(exitFailed, "", `the token does not allow this on cache "barred"`, "add", url+"/barred", "main", pinPath)
+	check(exitFailed, "", `the token does not allow this on cache "barred"`+"\nhint: pinning is a right of its own", "add", url+"/barred", "main", pinPath)
 	check(exitFailed, "", "not every server of Attic's kind can do this", "history", url+"/attic", "main")
 	check(exitUsage, "", "expected letters, digits", "add", url+"/ci", "no spaces", pinPath)
 	check(exitUsage, "", `that is not ".."`, "remove", url+"/ci", "a/../b")
