@@ -136,38 +136,43 @@ func (r *round) tell(gone []namedGone, spared []nix.HashPart) error {
 // its paths, with all they refer to, and what its recipes name.
 func (r *round) absorb(ctx context.Context, p *plan) error {
 	r.rep.Retries++
-	cur, err := r.mark.Current(ctx)
-	if err != nil {
-		return err
-	}
-	return joinClose(r.absorbFrom(ctx, cur, p), cur)
-}
-
-func (r *round) absorbFrom(ctx context.Context, cur *catalog.Snapshot, p *plan) error {
 	for more := true; more; {
 		touches, further, err := r.mark.Touches(ctx, r.seen)
 		if err != nil {
 			return err
 		}
-		for _, touch := range touches {
-			if touch.Cache != 0 && p != nil {
-				if err := p.revive(cur, touch.Cache, touch.HashPart); err != nil {
-					return err
-				}
-			}
-			if touch.Recipe && r.live != nil {
-				recipe, ok, err := cur.Recipe(touch.NarHash)
-				if err != nil {
-					return err
-				}
-				if ok { // it may name packs that no recipe named before
-					r.live.stretch(&recipe)
-					r.live.recipe(&recipe, nil)
-				}
-			}
-			r.seen = touch.Serial
+		r.o.Progress(Progress{Phase: "look again", Done: int(r.seen)})
+		// After the touches: an older state may lack what they concern.
+		cur, err := r.mark.Current(ctx)
+		if err != nil {
+			return err
+		}
+		if err := joinClose(r.absorbFrom(cur, p, touches), cur); err != nil {
+			return err
 		}
 		more = further
+	}
+	return nil
+}
+
+func (r *round) absorbFrom(cur *catalog.Snapshot, p *plan, touches []catalog.Touch) error {
+	for _, touch := range touches {
+		if touch.Cache != 0 && p != nil {
+			if err := p.revive(cur, touch.Cache, touch.HashPart); err != nil {
+				return err
+			}
+		}
+		if touch.Recipe && r.live != nil {
+			recipe, ok, err := cur.Recipe(touch.NarHash)
+			if err != nil {
+				return err
+			}
+			if ok { // it may name packs that no recipe named before
+				r.live.stretch(&recipe)
+				r.live.recipe(&recipe, nil)
+			}
+		}
+		r.seen = touch.Serial
 	}
 	return nil
 }
@@ -179,6 +184,7 @@ func (r *round) removeRecipes(ctx context.Context) error {
 	r.gone, r.hot = map[[32]byte]bool{}, mkMarks()
 	for part := range slices.Chunk(r.due.nars, r.o.Batch) {
 		r.o.Progress(Progress{Phase: "remove NARs", Done: r.rep.Recipes, Total: len(r.due.nars)})
+		r.setMarked(0) // should this round be broken off, the next one looks at all chunks
 		removed, err := r.mark.RemoveRecipes(ctx, part)
 		r.rep.Commits++
 		for _, u := range removed {
@@ -195,6 +201,7 @@ func (r *round) removeRecipes(ctx context.Context) error {
 			}
 			if ok {
 				r.hot.stretch(&recipe)
+				r.hot.recipe(&recipe, nil)
 			}
 		}
 	}
