@@ -261,7 +261,11 @@ func TestBookmarkOnABrokenSnapshot(t *testing.T) {
 // TestKilledWithBookmarks kills a round at many of its calls: what bookmarks need is
 // there afterwards, also while it is being made, and the next round finishes the work.
 func TestKilledWithBookmarks(t *testing.T) {
-	for fatal := 1; ; fatal += 5 { // odd, so that it is killed before some calls and after others
+	step := 5 // odd, so that it is killed before some calls and after others
+	if testing.Short() {
+		step = 35
+	}
+	for fatal := 1; ; fatal += step {
 		b := memblob.New()
 		h := mkHistory(t, b, 3)
 		states := map[wal.Seq][32]byte{}

@@ -275,6 +275,13 @@ func (r *rig) restoreSomething(rt *rapid.T) {
 		rt.Fatalf("restore %+v of slot %d (-want +got): %s", req, seq, diff)
 	}
 	r.note()
+	s, err := r.cat.Snapshot(r.t.Context())
+	r.must(err)
+	err = s.CheckCounts(r.t.Context(), func(d catalog.Discrepancy) bool {
+		rt.Errorf("restore %+v of slot %d: row %v says %s, want %s", req, seq, d.Row, d.Found, d.Want)
+		return true
+	})
+	r.must(errors.Join(err, s.Close()))
 	again, err := r.restore(r.t.Context(), req)
 	r.must(err)
 	if len(again.Lost) != len(rep.Lost) {
