@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/celler/celler/httpapi/wire"
@@ -10,6 +11,10 @@ import (
 // maxHoldingPaths bounds the paths that one count of what pins hold keeps in memory:
 // 100 bytes for each, and as much again for its references.
 const maxHoldingPaths = 2_000_000
+
+// holdingSteps is how many paths each path may be met as, on the average, in the walks
+// of all pins together: the work is bounded by this times the bound on paths.
+const holdingSteps = 25
 
 // heldPath is what counting needs to know of a path.
 type heldPath struct {
@@ -26,6 +31,7 @@ type holdings struct {
 
 	number map[nix.HashPart]int32 // of a path; -1: it is not there
 	nodes  []heldNode
+	steps  int // of walks
 }
 
 type heldNode struct {
@@ -39,15 +45,17 @@ type heldNode struct {
 // tooManyError reports that the pins of a cache reach more paths than are counted.
 type tooManyError struct{ limit int }
 
-func (e *tooManyError) Error() string { return fmt.Sprintf("pins reach more than %d paths", e.limit) }
+func (e *tooManyError) Error() string {
+	return fmt.Sprintf("pins reach more than %d paths, or reach them too often", e.limit)
+}
 
 // countHoldings returns, for the roots of each pin, what they hold and the part of it
-// that no other pin does.
-func countHoldings(pins [][]nix.HashPart, limit int, lookup func(nix.HashPart) (heldPath, bool, error)) (closures, only []wire.Holding, err error) {
+// that no other pin does. It gives up with a *tooManyError, or when ctx ends.
+func countHoldings(ctx context.Context, pins [][]nix.HashPart, limit int, lookup func(nix.HashPart) (heldPath, bool, error)) (closures, only []wire.Holding, err error) {
 	h := holdings{lookup: lookup, limit: limit, number: map[nix.HashPart]int32{}}
 	for _, roots := range pins {
 		for _, root := range roots {
-			if err := h.load(root); err != nil {
+			if err := h.load(ctx, root); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -55,6 +63,12 @@ func countHoldings(pins [][]nix.HashPart, limit int, lookup func(nix.HashPart) (
 	closures, only = make([]wire.Holding, len(pins)), make([]wire.Holding, len(pins))
 	for i, roots := range pins {
 		h.walk(int32(i+1), roots, &closures[i])
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		if h.steps > holdingSteps*limit {
+			return nil, nil, &tooManyError{limit}
+		}
 	}
 	for i := range h.nodes {
 		if n := &h.nodes[i]; n.pins == 1 {
@@ -65,7 +79,7 @@ func countHoldings(pins [][]nix.HashPart, limit int, lookup func(nix.HashPart) (
 }
 
 // load reads the closure of a path, as far as it is not known yet.
-func (h *holdings) load(root nix.HashPart) error {
+func (h *holdings) load(ctx context.Context, root nix.HashPart) error {
 	type pending struct {
 		node int32
 		refs []nix.HashPart
@@ -99,6 +113,9 @@ func (h *holdings) load(root nix.HashPart) error {
 		return err
 	}
 	for len(queue) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		next := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
 		refs := make([]int32, 0, len(next.refs))
@@ -127,6 +144,7 @@ func (h *holdings) walk(pin int32, roots []nix.HashPart, to *wire.Holding) {
 		node.seenBy = pin
 		node.pins = min(node.pins+1, 2)
 		node.add(to)
+		h.steps++
 		queue = append(queue, n)
 	}
 	for _, root := range roots {

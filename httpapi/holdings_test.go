@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -69,7 +70,7 @@ func TestHoldings(t *testing.T) {
 		}
 
 		asked := map[nix.HashPart]int{}
-		all, only, err := countHoldings(pins, n, func(hashPart nix.HashPart) (heldPath, bool, error) {
+		all, only, err := countHoldings(context.Background(), pins, n, func(hashPart nix.HashPart) (heldPath, bool, error) {
 			if asked[hashPart]++; asked[hashPart] > 1 {
 				t.Fatalf("path %v was read twice", hashPart)
 			}
@@ -93,14 +94,26 @@ func TestHoldingsBounds(t *testing.T) {
 		return heldPath{refs: []nix.HashPart{part(int(hashPart[0]) + 1)}}, hashPart[0] < 10, nil
 	}
 	roots := [][]nix.HashPart{{part(0)}}
-	if all, _, err := countHoldings(roots, 10, chain); err != nil || all[0].Paths != 10 {
+	if all, _, err := countHoldings(t.Context(), roots, 10, chain); err != nil || all[0].Paths != 10 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if _, _, err := countHoldings(roots, 9, chain); err == nil {
+	if _, _, err := countHoldings(t.Context(), roots, 9, chain); err == nil {
 		t.Error("more paths than allowed were counted")
 	}
+	many := make([][]nix.HashPart, 10*holdingSteps)
+	for i := range many {
+		many[i] = roots[0]
+	}
+	if _, _, err := countHoldings(t.Context(), many, 10, chain); err == nil {
+		t.Error("a graph was walked without end")
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := countHoldings(gone, roots, 10, chain); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v for somebody who has gone", err)
+	}
 	broken := errors.New("broken")
-	if _, _, err := countHoldings(roots, 10, func(nix.HashPart) (heldPath, bool, error) { return heldPath{}, false, broken }); !errors.Is(err, broken) {
+	if _, _, err := countHoldings(t.Context(), roots, 10, func(nix.HashPart) (heldPath, bool, error) { return heldPath{}, false, broken }); !errors.Is(err, broken) {
 		t.Errorf("error %v, want the one of the lookup", err)
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -44,7 +45,7 @@ func (s *server) listPins(x *exchange) error {
 				return err
 			}
 		}
-		return r.count(pins, list.Pins)
+		return r.count(x.r.Context(), pins, list.Pins)
 	})
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *server) pinHistory(x *exchange) error {
 	}
 	var history wire.PinHistory
 	err = s.readPins(x, cache.Name, func(r *pinReader) error {
-		history, err = r.history(name)
+		history, err = r.history(x.r.Context(), name)
 		return err
 	})
 	if err != nil {
@@ -214,7 +215,7 @@ func (s *server) readPins(x *exchange, name catalog.CacheName, read func(*pinRea
 
 // history returns a pin with all its revisions. The other pins are read as well, because
 // what a pin holds alone depends on them.
-func (r *pinReader) history(name string) (wire.PinHistory, error) {
+func (r *pinReader) history(ctx context.Context, name string) (wire.PinHistory, error) {
 	pins, err := r.snap.Pins(r.cache)
 	if err != nil {
 		return wire.PinHistory{}, err
@@ -227,7 +228,7 @@ func (r *pinReader) history(name string) (wire.PinHistory, error) {
 	if all[at], err = r.pin(&pins[at]); err != nil {
 		return wire.PinHistory{}, err
 	}
-	if err := r.count(pins, all); err != nil {
+	if err := r.count(ctx, pins, all); err != nil {
 		return wire.PinHistory{}, err
 	}
 	history := wire.PinHistory{Pin: all[at], Revisions: make([]wire.PastRevision, 0, len(pins[at].Revisions))}
@@ -267,9 +268,13 @@ func (r *pinReader) revision(rev *catalog.PinRevision) (wire.PinRevision, error)
 }
 
 // count fills in what the pins hold, unless that is more than one wants to count.
-func (r *pinReader) count(pins []catalog.Pin, out []wire.Pin) error {
-	r.s.countingSlots <- struct{}{}
-	defer func() { <-r.s.countingSlots }()
+func (r *pinReader) count(ctx context.Context, pins []catalog.Pin, out []wire.Pin) error {
+	select {
+	case r.s.countingSlots <- struct{}{}:
+		defer func() { <-r.s.countingSlots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	roots := make([][]nix.HashPart, len(pins))
 	for i := range pins {
 		for j, rev := range pins[i].Revisions {
@@ -278,7 +283,7 @@ func (r *pinReader) count(pins []catalog.Pin, out []wire.Pin) error {
 			}
 		}
 	}
-	closures, only, err := countHoldings(roots, maxHoldingPaths, func(hashPart nix.HashPart) (heldPath, bool, error) {
+	closures, only, err := countHoldings(ctx, roots, maxHoldingPaths, func(hashPart nix.HashPart) (heldPath, bool, error) {
 		p, ok, err := r.snap.Path(r.cache, hashPart)
 		held := heldPath{narBytes: p.NarSize, fileBytes: p.FileSize, refs: make([]nix.HashPart, 0, len(p.References))}
 		for _, ref := range p.References {
