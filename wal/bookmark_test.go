@@ -284,6 +284,20 @@ func TestSlotAt(t *testing.T) {
 	if got, _, err := h.SlotAt(ctx, d, at(20)); err != nil || got != 12 {
 		t.Errorf("between a snapshot and the log: slot %d, %v, want 12", got, err)
 	}
+	if got, _, err := h.SlotAt(ctx, d, at(5)); err == nil {
+		t.Errorf("before the snapshot was stored: slot %d", got)
+	}
+	mark := wal.Bookmark{Version: 1, Store: h.Root.Store, Name: "m", Seq: 12, Stored: at(4)}
+	if body, err := wal.EncodeBookmark(mark); err != nil {
+		t.Fatal(err)
+	} else if _, err := b.Put(ctx, wal.BookmarkKey("m"), body); err != nil {
+		t.Fatal(err)
+	}
+	mustRewriteRoot(t, b, func(r *wal.Root) { r.Bookmarks = map[string]wal.Seq{"m": 12} })
+	if got, stored, err := h.SlotAt(ctx, d, at(5)); err != nil || got != 12 || !stored.Equal(at(4)) {
+		t.Errorf("after a bookmark's slot was stored: slot %d, %v, %v, want 12", got, stored, err)
+	}
+	mustRewriteRoot(t, b, func(r *wal.Root) { r.Bookmarks = nil })
 	if _, _, err := h.SlotAt(ctx, d, at(4)); !errors.As(err, &old) || old.Seq != 12 {
 		t.Errorf("before the oldest snapshot: %v", err)
 	}

@@ -221,8 +221,8 @@ func (e *NothingSoOldError) Error() string {
 }
 
 // SlotAt returns the last slot that had been stored at time t, by the bucket's clock,
-// and when it was. Where the log has been truncated it is the slot of the newest
-// snapshot that had been stored by then.
+// and when it was. Where the log has been truncated it is the last of which that is
+// known, from a snapshot that had been stored by then or from a bookmark.
 //
 // Nothing depends on that clock but which slot a time is taken to mean. A bucket whose
 // objects were copied has the times of the copy; slots are the same in every copy.
@@ -272,6 +272,16 @@ func (h *History) SlotAt(ctx context.Context, bucket blob.Bucket, t time.Time) (
 			found, when = k.Seq, k.Stored
 		case oldest.Seq == 0 || k.Seq < oldest.Seq:
 			oldest.Seq, oldest.Oldest = k.Seq, k.Stored
+		}
+	}
+	// A snapshot is stored some time after its slot; a bookmark knows of its slot itself.
+	marks, err := Bookmarks(ctx, bucket)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	for _, b := range marks {
+		if !b.Stored.IsZero() && !b.Stored.After(t) && b.Seq > found && len(h.Bases(b.Seq)) > 0 {
+			found, when = b.Seq, b.Stored
 		}
 	}
 	if found == 0 {
