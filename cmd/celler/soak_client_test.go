@@ -29,6 +29,8 @@ const (
 	// soakStaleness is how old a hit may be, and slack what a server may need to notice.
 	soakStaleness = 5 * time.Second
 	soakSlack     = time.Second
+	// soakNarGrace is for how long a NAR can be fetched after its path has gone.
+	soakNarGrace = 15 * time.Second
 	// soakGeneration is for how long a set of paths is fought over. A history that is
 	// short can be judged.
 	soakGeneration = 8 * time.Second
@@ -297,7 +299,7 @@ func (c *soakClient) read(s *soakServer, path string) {
 	}
 	o.version, o.call = c.version(info.NarHash), oldest
 	c.history.add(o)
-	c.download(s, path, o.version, info)
+	c.download(s, &o, info)
 }
 
 func (c *soakClient) version(hash nix.Hash) string {
@@ -309,21 +311,21 @@ func (c *soakClient) version(hash nix.Hash) string {
 	return "a NAR nobody pushed: " + hash.String()
 }
 
-// download wants the NAR of a narinfo byte for byte. It may be denied only if the
-// path has gone or has another NAR now.
-func (c *soakClient) download(s *soakServer, path, version string, info *nix.NarInfo) {
-	o := soakOp{client: c.id, verb: sawOther, path: path, version: version, call: c.history.now()}
+// download wants the NAR that a narinfo named byte for byte, even if the path has gone
+// since: it may be denied only once the grace is over.
+func (c *soakClient) download(s *soakServer, hit *soakOp, info *nix.NarInfo) {
 	res, body, err := c.call(http.MethodGet, s, "/"+c.cache+"/"+info.URL, nil, nil)
-	o.ret = c.history.now()
 	if !c.answered("NAR", res, body, err, http.StatusOK, http.StatusNotFound) {
 		return
 	}
 	if res.StatusCode == http.StatusNotFound {
-		c.history.add(o)
+		if age := c.history.now() - hit.call; age < soakNarGrace-soakSlack {
+			c.bad("NAR of %s, version %s, from %s: denied %v after the path was last there: %s", hit.path, hit.version, s.name, age, body)
+		}
 		return
 	}
 	if err := checkSoakNAR(body, info); err != nil {
-		c.bad("NAR of %s, version %s, from %s: %v", path, version, s.name, err)
+		c.bad("NAR of %s, version %s, from %s: %v", hit.path, hit.version, s.name, err)
 		return
 	}
 	c.mu.Lock()

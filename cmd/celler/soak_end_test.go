@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,19 @@ func (s *soak) finish(t *testing.T) {
 		t.Error(err)
 	}
 	s.add("paths live at the end", live)
+	s.keeper.readPinned(last)
+	// What is collected now is collected with nobody in the way.
+	for range 3 {
+		args := s.collectArgs("last")
+		args[slices.Index(args, "--bucket")+1] = bucketAt(s.s3)
+		if _, err := s.run(t.Context(), 0, args...); err != nil {
+			t.Error(err)
+		}
+	}
+	if again, err := s.store.readAll(last); err != nil || again != live {
+		t.Errorf("after a collection %d paths are live, before it were %d: %v", again, live, err)
+	}
+	s.keeper.readPinned(last)
 	s.fsck(t)
 	if err := last.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
@@ -64,6 +78,7 @@ func (s *soak) report(t *testing.T, span time.Duration) {
 	ops, unknown := s.store.history.check(t, os.Getenv("CELLER_TEST_SOAK_OUT"))
 	s.count["operations"], s.count["operations without an answer"] = ops, unknown
 	s.count["NARs compared"] = s.store.nars
+	s.keeper.report(s.count)
 	for _, server := range s.store.servers {
 		s.count["server starts"] += server.starts
 	}
@@ -89,10 +104,16 @@ func (s *soak) report(t *testing.T, span time.Duration) {
 			t.Logf("what was broken when:\n%s", strings.Join(s.events, "\n"))
 		}
 	}()
-	for _, must := range []string{
+	musts := []string{
 		"operations", "NARs compared", "paths live at the end", "servers killed", "servers stopped across a truncation", "blackouts",
-		"compactor rounds", "compactors killed", "compactors stopped", "flushes", "merges", "truncations", "answers cut", "answers lost", "requests cut",
-	} {
+		"compactor rounds", "compactors killed", "compactors stopped", "flushes", "truncations", "answers cut", "answers lost", "requests cut",
+		"collector rounds", "collectors killed", "collectors stopped", "NARs removed by collectors", "chunks condemned by collectors", "packs deleted",
+		"paths deleted now", "paths pinned", "pins removed", "pinned paths read",
+	}
+	if span >= soakLong {
+		musts = append(musts, "merges", "paths faded", "packs rewritten by collectors")
+	}
+	for _, must := range musts {
 		if s.count[must] == 0 {
 			t.Errorf("there were no %s: the test has shown nothing about them", must)
 		}

@@ -27,7 +27,6 @@ const (
 	sawNone   soakVerb = "none"   // there was no such path: narinfo, delete or get-missing-paths said so
 	sawSome   soakVerb = "some"   // there was such a path, of whatever version
 	saw       soakVerb = "saw"    // narinfo: this version
-	sawOther  soakVerb = "other"  // the NAR of this version was denied
 )
 
 // soakOp is one operation of a history.
@@ -120,8 +119,6 @@ var soakModel = porcupine.Model{ //nolint:gochecknoglobals // a constant
 			return s != "", s
 		case saw:
 			return s == o.version, s
-		case sawOther:
-			return s != o.version, s
 		}
 		return false, s
 	},
@@ -199,7 +196,6 @@ func TestSoakModel(t *testing.T) {
 		{"back from the dead", []soakOp{op(didPush, "1", 0, 2*ms), op(didRemove, "", 3*ms, 4*ms), op(saw, "1", 5*ms, 6*ms)}, porcupine.Illegal},
 		{"a stale hit is called earlier", []soakOp{op(didPush, "1", 0, 2*ms), op(didRemove, "", 3*ms, 4*ms), op(saw, "1", -5*ms, 6*ms)}, porcupine.Ok},
 		{"of two removals both found it", []soakOp{op(didPush, "1", 0, 2*ms), op(didRemove, "", 3*ms, 4*ms), op(didRemove, "", 3*ms, 4*ms)}, porcupine.Illegal},
-		{"a NAR denied while it was there", []soakOp{op(didPush, "1", 0, 2*ms), op(sawOther, "1", 3*ms, 4*ms)}, porcupine.Illegal},
 		{"a version nobody pushed", []soakOp{op(saw, "1", 3*ms, 4*ms)}, porcupine.Illegal},
 		{"missing though pushed", []soakOp{op(didPush, "1", 0, 2*ms), op(sawSome, "", 3*ms, 4*ms), op(sawNone, "", 5*ms, 6*ms)}, porcupine.Illegal},
 	} {

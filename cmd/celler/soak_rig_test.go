@@ -103,7 +103,7 @@ func newSoakRig(t *testing.T, seed uint64) *soakRig {
 func (r *soakRig) mint(t *testing.T) string {
 	t.Helper()
 	args := []string{"token", "create", "--local", "--sub", "soak", "--validity", "60 years"}
-	for _, right := range []string{"pull", "push", "delete", "create-cache", "configure-cache", "destroy-cache"} {
+	for _, right := range []string{"pull", "push", "delete", "create-cache", "configure-cache", "configure-cache-retention", "destroy-cache", "pin"} {
 		args = append(args, "--"+right, "*")
 	}
 	out, err := r.run(t.Context(), -20*365*86400, args...)
@@ -254,6 +254,7 @@ func soakSettings() []string {
 	return []string{
 		"--wal.poll-interval=300ms", "--wal.max-staleness=" + soakStaleness.String(), "--drain-timeout=5s", "--resident-bytes=64MiB",
 		"--maintenance-interval=4s", "--maintenance-segments=40", "--compact.log-retention=0s", "--compact.keep-segments=20",
+		"--garbage-collection.interval=20s", "--garbage-collection.nar-grace=" + soakNarGrace.String(), "--garbage-collection.reader-grace=6s",
 	}
 }
 
