@@ -21,6 +21,9 @@ const (
 	OpenDay Counter = "day"
 	// Ticks counts how often somebody asked the bucket for the time.
 	Ticks Counter = "ticks"
+	// Recounts counts how often somebody began to put counts right, and fences those
+	// who began before.
+	Recounts Counter = "recounts"
 )
 
 // FirstCount is the value of a counter without a row.
@@ -41,7 +44,7 @@ func DecodeCounterKey(key []byte) (Counter, error) {
 }
 
 func (c Counter) known() bool {
-	return c == UploadEpoch || c == NextCacheID || c == OpenDay || c == Ticks
+	return c == UploadEpoch || c == NextCacheID || c == OpenDay || c == Ticks || c == Recounts
 }
 
 // AppendCount appends the value of a counter's row.

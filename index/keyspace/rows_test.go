@@ -100,7 +100,7 @@ func rows(t testing.TB) []row {
 		condemnedRow("condemned purge only", &Condemned{Pack: l.ID, Purge: true}),
 		destroyedRow("destroyed", &Destroyed{ID: 9, Name: "old", At: mkTime()}),
 		destroyedRow("destroyed building", &Destroyed{ID: 9, Name: "old", At: mkTime(), Building: 7}),
-		counterRow("counter 3", OpenDay, 400), counterRow("counter 4", Ticks, 12),
+		counterRow("counter 3", OpenDay, 400), counterRow("counter 4", Ticks, 12), counterRow("counter 5", Recounts, 3),
 		narRow(Nar{NarHash: r.NarHash, Paths: 3, NarSize: 226560, ServedSize: 50000}),
 		unreferencedRow("unreferenced", Unreferenced{NarHash: r.NarHash, Day: 300}),
 		unreferencedRow("unreferenced purge", Unreferenced{NarHash: r.NarHash, Day: 1, Purge: true, Now: true}),

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,7 +44,8 @@ func (s *Snapshot) CheckCounts(ctx context.Context, yield func(Discrepancy) bool
 }
 
 // Recount puts right what CheckCounts finds, while others go on committing, and returns how much
-// it was.
+// it was. It changes counts by what they are off, so that two at once would do so twice: one that
+// begins fences those before it, which fail with ErrFenced.
 func (c *Catalog) Recount(ctx context.Context) (fixed int, err error) {
 	for range recountPasses {
 		n, err := c.recount(ctx)
@@ -56,17 +58,45 @@ func (c *Catalog) Recount(ctx context.Context) (fixed int, err error) {
 }
 
 func (c *Catalog) recount(ctx context.Context) (fixed int, err error) {
-	if err := c.catchUp(ctx, "recount"); err != nil {
-		return 0, err
+	r, err := c.beginRecount(ctx)
+	if err == nil {
+		fixed, err = r.putRight(ctx)
+		err = errors.Join(err, r.snapshot.Close())
 	}
-	s, err := c.Snapshot(ctx)
 	if err != nil {
-		return 0, err
+		return fixed, fmt.Errorf("recount: %w", err)
 	}
-	defer func() { _ = s.Close() }()
+	return fixed, nil
+}
+
+// recounting is one pass over a store: the state that is counted, in which all is put right
+// that passes before this one have found, and will ever put right.
+type recounting struct {
+	catalog  *Catalog
+	number   uint32
+	snapshot *Snapshot
+}
+
+func (c *Catalog) beginRecount(ctx context.Context) (*recounting, error) {
+	r := &recounting{catalog: c}
+	_, err := c.wal.Commit(ctx, wal.Op{Name: "begin recount", Cost: 32, Build: func(v wal.View) ([]wal.Entry, error) {
+		n, err := counter(v, keyspace.Recounts)
+		r.number = n + 1
+		return []wal.Entry{set(keyspace.AppendCounterKey(nil, keyspace.Recounts), keyspace.AppendCount(nil, r.number))}, err
+	}})
+	if err == nil {
+		r.snapshot, err = c.Snapshot(ctx)
+	}
+	return r, err
+}
+
+func (r *recounting) putRight(ctx context.Context) (fixed int, err error) {
 	var fixes []fix
 	flush := func() error {
-		_, err := c.wal.Commit(ctx, wal.Op{Name: "recount", Cost: len(fixes) * pathCost, Build: func(v wal.View) ([]wal.Entry, error) {
+		_, err := r.catalog.wal.Commit(ctx, wal.Op{Name: "recount", Cost: len(fixes) * pathCost, Build: func(v wal.View) ([]wal.Entry, error) {
+			if n, err := counter(v, keyspace.Recounts); err != nil || n != r.number {
+				return nil, errors.Join(err, ErrFenced)
+			}
 			g, err := newGraves(v)
 			if err != nil {
 				return nil, err
@@ -81,10 +111,13 @@ func (c *Catalog) recount(ctx context.Context) (fixed int, err error) {
 			}
 			return g.close()
 		}})
-		fixed, fixes = fixed+len(fixes), nil
+		if err == nil {
+			fixed += len(fixes)
+		}
+		fixes = nil
 		return err
 	}
-	err = (&audit{s: s, ctx: ctx, tell: func(f fix) error {
+	err = (&audit{s: r.snapshot, ctx: ctx, tell: func(f fix) error {
 		if fixes = append(fixes, f); len(fixes) < opPaths {
 			return nil
 		}
@@ -93,10 +126,7 @@ func (c *Catalog) recount(ctx context.Context) (fixed int, err error) {
 	if err == nil && len(fixes) > 0 {
 		err = flush()
 	}
-	if err != nil {
-		return fixed, fmt.Errorf("recount: %w", err)
-	}
-	return fixed, nil
+	return fixed, err
 }
 
 // fix is a discrepancy and what puts it right in the state an operation is built
