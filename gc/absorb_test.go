@@ -6,6 +6,7 @@ import (
 
 	"github.com/celler/celler/gc"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/wal"
 )
 
 // TestWhatComesWhileTouchesAreRead pushes a path that shares a chunk with a removed NAR at
@@ -66,6 +67,32 @@ func TestNowDoesNotWaitForYoungPacks(t *testing.T) {
 		t.Error("the bytes are still there after the grace of readers")
 	}
 	n.wantPaths("main", "other")
+}
+
+// TestCollectingWhatWasNeverCounted collects from a bucket that an earlier celler has
+// written: it is counted first, by the collector, and nobody has to be asked.
+func TestCollectingWhatWasNeverCounted(t *testing.T) {
+	w := mkWorld(t)
+	n := w.mkNode(t)
+	n.create("main", 10*day)
+	n.push("main", "a", "a", "shared")
+	n.push("main", "b", "b", "shared")
+	_, err := n.log.Commit(t.Context(), wal.Op{Name: "forget", Cost: 64, Build: func(wal.View) (entries []wal.Entry, err error) {
+		for _, prefix := range "tnlog" {
+			entries = append(entries, wal.Entry{Kind: wal.DeleteRange, Key: []byte{byte(prefix)}, Value: []byte{byte(prefix) + 1}})
+		}
+		return entries, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := n.collector()
+	n.mustRound(c)
+	n.live(8, c)
+	n.wantPaths("main", "a b")
+	n.use("main", "b")
+	n.live(5, c)
+	n.wantPaths("main", "b")
 }
 
 // pin makes a further revision of the pin "many".
