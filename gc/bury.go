@@ -144,6 +144,7 @@ func (r *round) goneCondemned(s *catalog.Snapshot) (gone []chunk.PackID, err err
 // more, because their upload began two upload epochs ago. Neither a clock nor the listing
 // decides that: an object that is not listed is swept another time.
 func (r *round) orphans(ctx context.Context) error {
+	defer r.closeView()
 	var found []chunkObject
 	for o, err := range r.chunks.Objects(ctx, chunk.PackID{}) {
 		if err != nil {
@@ -173,7 +174,6 @@ func (r *round) orphans(ctx context.Context) error {
 			return fmt.Errorf("delete objects that were never committed: %w", err)
 		}
 	}
-	r.closeView()
 	return nil
 }
 

@@ -156,10 +156,10 @@ func (r *round) begin(ctx context.Context) error {
 		return fmt.Errorf("ask the bucket for the time: %w", err)
 	}
 	r.rep.Began, r.rep.Day = r.clock.Now, r.clock.Day
+	defer r.closeView()
 	if r.view, err = r.cat.Snapshot(ctx); err != nil {
 		return err
 	}
-	defer r.closeView()
 	if r.due, err = r.survey(ctx, r.view); err != nil {
 		return err
 	}
