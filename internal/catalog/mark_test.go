@@ -166,9 +166,26 @@ func TestExpireWalksFromTouches(t *testing.T) {
 	if done, err = m.Expire(ctx, 2, Expiry{Cache: 1, Paths: []Use{last}}); err != nil || done.Removed != 0 {
 		t.Errorf("%+v, %v; want the pinned path to stay", done, err)
 	}
-	if _, err := n.DestroyCache(ctx, "a"); err != nil {
+	// Destroyed, and nobody gets around to sweeping.
+	_, err = n.log.Commit(ctx, wal.Op{Name: "test", Build: func(v wal.View) ([]wal.Entry, error) {
+		b, err := newBooks(v)
+		if err != nil {
+			return nil, err
+		}
+		cache, _, err := read(v, keyspace.AppendCacheKey(nil, "a"), keyspace.DecodeCache)
+		if err == nil {
+			err = b.destroy(&cache, mkTime())
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b.close()
+	}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	n.mustCreate("b")
+	n.mustPublish(mkPublication(t, "b", "y", mkPack(1, 99, 1)))
 	if done, err = m.Expire(ctx, 2, Expiry{Cache: 1, Paths: []Use{last}}); err != nil || done.Removed != 0 || len(done.Spared) != 0 {
 		t.Errorf("%+v, %v; want nothing to be done in a destroyed cache", done, err)
 	}

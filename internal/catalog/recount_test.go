@@ -103,9 +103,12 @@ func TestUncounted(t *testing.T) {
 	}
 	_, err = n.BeginMark(ctx)
 	wantErr(t, "BeginMark", err, ErrUncounted)
-	s, err := n.Stats(ctx, "b")
-	if err != nil || s.Counted {
-		t.Errorf("statistics %+v, %v; want them to say that they are not counted", s, err)
+	n.mustPublish(mkPublication(t, "b", "z", mkPack(1, 4, 3)))
+	for _, cache := range []CacheName{"a", "b"} {
+		s, err := n.Stats(ctx, cache)
+		if err != nil || s.Counted || s.Paths != 0 {
+			t.Errorf("statistics of %s %+v, %v; want them to say that they are not counted", cache, s, err)
+		}
 	}
 	if _, err := n.Recount(ctx); err != nil {
 		t.Fatal(err)

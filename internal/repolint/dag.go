@@ -8,7 +8,7 @@ func Allowed() map[string][]string {
 	server := []string{
 		"nix", "nix/nar", "blob", "blob/chunk", "blob/pack", "blob/chunkstore",
 		"blob/s3blob", "blob/fileblob", "blob/memblob", "wal", "index", "index/keyspace", "compact",
-		"gc", "httpapi", "httpapi/wire", "internal/auth", "internal/catalog",
+		"gc", "httpapi", "httpapi/wire", "internal/fsck", "internal/recovery", "internal/auth", "internal/catalog",
 		"internal/config", "internal/telemetry",
 	}
 	return map[string][]string{
@@ -18,6 +18,9 @@ func Allowed() map[string][]string {
 
 		"gc":      {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
 		"httpapi": {"internal/catalog", "internal/auth", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
+
+		"internal/fsck":     {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
+		"internal/recovery": {"wal", "index", "index/keyspace", "compact", "blob", "blob/pack", "blob/chunk"},
 
 		"internal/catalog": {"wal", "index", "index/keyspace", "blob/chunk", "nix"},
 		"client":           {"httpapi/wire", "internal/nixstore", "nix/nar", "blob/chunk", "nix"},
@@ -51,7 +54,7 @@ func Allowed() map[string][]string {
 		"nix/nixtest":   {"nix", "nix/nar"},
 		"blob/blobtest": {"blob", "blob/memblob"},
 		"wal/waltest":   {"wal", "blob", "blob/memblob", "blob/blobtest"},
-		"internal/sim":  {"wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
+		"internal/sim":  {"gc", "blob/chunkstore", "blob/pack", "wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/wal"
@@ -18,6 +19,7 @@ import (
 type object struct {
 	body []byte
 	tag  blob.Tag
+	at   time.Time
 }
 
 // errNoAnswer is what a caller sees of a request whose answer did not arrive.
@@ -96,7 +98,7 @@ func (b *Bucket) later(what string, perform func()) {
 func (w *World) store(key blob.Key, body []byte) blob.Tag {
 	w.version++
 	tag := blob.Tag(fmt.Sprintf(`"%d"`, w.version))
-	w.objects[string(key)] = object{body: slices.Clone(body), tag: tag}
+	w.objects[string(key)] = object{body: slices.Clone(body), tag: tag, at: w.now}
 	return tag
 }
 
@@ -203,7 +205,7 @@ func (b *Bucket) List(_ context.Context, prefix, after blob.Key) iter.Seq2[blob.
 		slices.Sort(keys)
 		for _, key := range keys {
 			o := b.w.objects[key]
-			if !yield(blob.Info{Key: blob.Key(key), Size: int64(len(o.body)), Tag: o.tag}, nil) {
+			if !yield(blob.Info{Key: blob.Key(key), Size: int64(len(o.body)), Tag: o.tag, ModTime: o.at}, nil) {
 				return
 			}
 		}

@@ -122,6 +122,23 @@ func (w *World) Run() {
 	}
 }
 
+// RunIdle is Run in a world where something may also wait for real timers, which stand
+// still while there is anything to choose.
+func (w *World) RunIdle() {
+	for range 1000 {
+		before := w.step
+		w.Run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.mu.Lock()
+		idle := len(w.pend) == 0
+		w.mu.Unlock()
+		if idle && w.step == before {
+			return
+		}
+	}
+}
+
 // choose picks the next event. Timers compete with requests, so that time-outs
 // and back-offs happen before, between and after answers; among themselves they
 // fire in order.

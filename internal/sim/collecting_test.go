@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"os"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+)
+
+// collectingTrial is the trial of collection: pushes, reads, pins and deletions on nodes that
+// crash, next to collectors that are killed.
+func collectingTrial(seed uint64) Collecting {
+	return Collecting{
+		Seed: seed, Nodes: 2, Pushers: 3, Ops: 8, Readers: 1, Collectors: int(1 + seed%2), Rounds: 6,
+		Compactors: int(seed / 2 % 2), Restarts: int(seed % 3), FaultRate: 0.04 * float64(seed%4),
+	}
+}
+
+func runCollecting(t *testing.T, c Collecting) (res CollectingResult) {
+	t.Helper()
+	if *trace {
+		c.Trace = os.Stdout
+	}
+	t.Run("run", func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, c.Seed)
+		synctest.Test(t, func(t *testing.T) { res = c.Run(t.Context()) })
+	})
+	return res
+}
+
+func TestCollectingFreshSeeds(t *testing.T) {
+	begin, n := firstSeed(), *seeds/3
+	if testing.Short() {
+		n /= 5
+	}
+	var sum CollectingResult
+	for seed := begin; seed < begin+uint64(n); seed++ {
+		res := runCollecting(t, collectingTrial(seed))
+		sum.Pushed += res.Pushed
+		sum.Refused += res.Refused
+		sum.Read += res.Read
+		sum.Expired += res.Expired
+		sum.Condemned += res.Condemned
+		sum.Moved += res.Moved
+		sum.Deleted += res.Deleted
+		sum.Steps += res.Steps
+		if res.Violation != "" {
+			t.Fatalf("seed %d: %s\nagain: go test ./internal/sim -run TestCollectingFreshSeeds -sim.first %d -sim.seeds 3 -sim.trace", seed, res.Violation, seed)
+		}
+	}
+	t.Logf("%d seeds from %d: %+v", n, begin, sum)
+	if n >= 10 && (sum.Pushed == 0 || sum.Read == 0 || sum.Expired == 0 || sum.Condemned == 0 || sum.Moved == 0 || sum.Deleted == 0) {
+		t.Error("something of this never happened: the trial does not test it")
+	}
+}
+
+func TestCollectingRunsAreReproducible(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		a, b := runCollecting(t, collectingTrial(seed)), runCollecting(t, collectingTrial(seed))
+		if a != b {
+			t.Fatalf("seed %d: two runs differ:\n%+v\n%+v", seed, a, b)
+		}
+	}
+}
