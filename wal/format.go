@@ -75,11 +75,11 @@ func (o Founding) Found(ctx context.Context, bucket blob.Bucket, f Format) (Form
 	}
 	f.Store = root.Store // another founder may have been here first
 
-	body, err := json.Marshal(f)
+	body, err := EncodeFormat(f)
 	if err != nil {
-		return Format{}, fmt.Errorf("encode FORMAT: %w", err)
+		return Format{}, err
 	}
-	_, err = bucket.Create(ctx, FormatKey, append(body, '\n'))
+	_, err = bucket.Create(ctx, FormatKey, body)
 	if err == nil {
 		return f, nil
 	}
@@ -160,6 +160,9 @@ func DecodeFormat(src []byte) (Format, error) {
 	}
 	if v.Version > formatVersion {
 		return f, &TooNewError{What: "FORMAT version", Found: fmt.Sprint(v.Version), Known: fmt.Sprint(formatVersion)}
+	}
+	if err := checkSeal(src); err != nil {
+		return f, err
 	}
 	if err := json.Unmarshal(src, &f); err != nil {
 		return Format{}, corrupt(0, "content", "FORMAT's fields", err)

@@ -70,6 +70,7 @@ func EncodeRoot(r Root) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode ROOT: %w", err)
 	}
+	body = seal(body)
 	if len(body)+1 > maxRootBytes {
 		return nil, fmt.Errorf("encode ROOT: %d bytes, at most %d", len(body)+1, maxRootBytes)
 	}
@@ -90,6 +91,9 @@ func DecodeRoot(src []byte) (Root, error) {
 	}
 	if v.Version > rootVersion {
 		return Root{}, &TooNewError{What: "ROOT version", Found: fmt.Sprint(v.Version), Known: fmt.Sprint(rootVersion)}
+	}
+	if err := checkSeal(src); err != nil {
+		return Root{}, err
 	}
 	var r Root
 	if err := json.Unmarshal(src, &r); err != nil {
@@ -116,6 +120,8 @@ func (r *Root) check() error {
 		return corrupt(0, "floor", fmt.Sprintf("at most the slot after the snapshot's, %d", r.Snapshot.Seq+1), uint64(r.Floor))
 	case (r.Snapshot.Seq == 0) != (r.Snapshot.Key == ""):
 		return corrupt(0, "snapshot", "a key with every seq but 0", fmt.Sprintf("seq %d and key %q", r.Snapshot.Seq, r.Snapshot.Key))
+	case r.Snapshot.Key != "" && r.Snapshot.Key.Valid() != nil:
+		return corrupt(0, "snapshot", "a valid key", r.Snapshot.Key.Valid())
 	case r.MinReader < 1 || r.MinWriter < 1:
 		return corrupt(0, "min_reader and min_writer", "numbers from 1", fmt.Sprintf("%d and %d", r.MinReader, r.MinWriter))
 	case len(r.Bookmarks) > MaxBookmarks:

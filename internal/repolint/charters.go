@@ -33,6 +33,8 @@ func Charters() map[string]string {
 		"internal/bench":        "Command bench measures celler as its users meet it, each figure beside what bounds it on the same machine in the same run.",
 		"internal/benchstorage": "Command benchstorage measures how NARs of three generations lie in the bucket and what serving them costs.",
 		"internal/auth":         "Package auth turns a request's credentials (Attic JWT, OIDC, none) into a Grant, and a Grant into yes or no.",
+		"internal/recovery":     "Package recovery rebuilds ROOT, FORMAT and the state of a bucket from what the bucket still holds, after it has said what is lost.",
+		"internal/fsck":         "Package fsck proves that everything the index promises can be read from the bucket, and repairs or withdraws what cannot.",
 		"internal/node":         "Package node assembles a running celler from a Config and stops it in the reverse order.",
 		"internal/config":       "Package config merges defaults, file, environment and flags into one validated Config; nobody else reads the environment.",
 		"internal/telemetry":    "Package telemetry builds the logger, the metrics set and the tracer that others receive.",

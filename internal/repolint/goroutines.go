@@ -19,6 +19,7 @@ func goroutines() map[string]string {
 		"index/bootstrap.go fetchTables":    "fetchTables, before it returns",
 		"internal/node/peer.go run":         "run, before it returns",
 		"internal/node/serve.go Run":        "Run, before it returns",
+		"internal/recovery/survey.go each":  "each, before it returns",
 		"internal/ui/progress.go Progress":  "Progress.Close",
 		"nix/nar/dump.go tree":              "tree, before it returns",
 		"wal/env.go withDefaults":           "Log.Close, for all that wal spawns",

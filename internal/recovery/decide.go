@@ -1,0 +1,190 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/celler/celler/index/keyspace"
+	"github.com/celler/celler/wal"
+)
+
+const (
+	// weighedSlots bounds how many lost slots are read to say what was in them.
+	weighedSlots = 10_000
+	// namedCaches bounds how many caches a loss names.
+	namedCaches = 10
+
+	writeState  = "state"
+	writeRoot   = "ROOT"
+	writeFormat = "FORMAT"
+)
+
+// weigh says what is lost, as far as that can be told.
+func (x *examiner) weigh(ctx context.Context) error {
+	if !x.uncertain {
+		if x.floor > 0 {
+			x.loss("history", "the log can be read from slot %d on; states before can be restored only if there is a snapshot of them", uint64(x.floor))
+		}
+		return nil
+	}
+	last := x.reached.last
+	switch {
+	case last < x.newest:
+		x.loss("slots", "%d to %d of the log", uint64(last)+1, uint64(x.newest))
+	case x.newest == 0:
+		x.loss("everything the log said", "caches, their keys, paths, pins and tokens: there is neither a snapshot nor a log")
+	default:
+		x.loss("slots", "any after slot %d: the log behind the snapshot was deleted, and nothing tells how long it was", uint64(last))
+	}
+	if err := x.weighSlots(ctx); err != nil {
+		return err
+	}
+	x.weighTables()
+	return nil
+}
+
+// weighSlots reads the slots that are left of those that are lost.
+func (x *examiner) weighSlots(ctx context.Context) error {
+	readable, paths, ops := 0, 0, 0
+	caches := map[string]bool{}
+	slots := slices.DeleteFunc(slices.Sorted(maps.Keys(x.listed.slots)), func(s wal.Seq) bool { return s <= x.reached.last })
+	for _, seq := range slots[:min(len(slots), weighedSlots)] {
+		s, err := x.readSlot(ctx, seq)
+		if err != nil {
+			return err
+		}
+		if !s.sound() {
+			if x.plan.Salvage || seq > x.reached.last+1 {
+				x.note(seq.Key(), &s.object)
+			}
+			continue
+		}
+		readable++
+		for _, e := range s.seg.Entries {
+			switch {
+			case e.Kind == wal.PushBoundary:
+				ops++
+			case e.Kind == wal.Set && e.Key[0] == keyspace.PathPrefix:
+				paths++
+			case e.Kind == wal.Set && e.Key[0] == keyspace.CachePrefix:
+				if name, err := keyspace.DecodeCacheKey(e.Key); err == nil {
+					caches[string(name)] = true
+				}
+			}
+		}
+	}
+	if readable == 0 {
+		return nil
+	}
+	what := "lost with them"
+	if x.plan.Salvage {
+		what = "in slots that can be read, and are used"
+	}
+	x.loss("operations", "%d %s; they published %d paths and made or changed %d caches%s", ops, what, paths, len(caches), nameSome(caches))
+	return nil
+}
+
+func nameSome(names map[string]bool) string {
+	if len(names) == 0 {
+		return ""
+	}
+	all := slices.Sorted(maps.Keys(names))
+	more := ""
+	if len(all) > namedCaches {
+		more = fmt.Sprintf(" and %d more", len(all)-namedCaches)
+		all = all[:namedCaches]
+	}
+	return ": " + strings.Join(all, ", ") + more
+}
+
+// weighTables says what rows were in tables that a salvage does without.
+func (x *examiner) weighTables() {
+	if !x.plan.Salvage || x.base.snapshot == nil {
+		return
+	}
+	rows := map[string]int64{}
+	for i := range x.base.snapshot.Runs {
+		for _, t := range x.base.snapshot.Runs[i].Tables {
+			if x.checked[t.Key] != "" {
+				kind := keyspace.Kind(t.Smallest)
+				if kind == "" {
+					kind = "other"
+				}
+				rows[kind] += t.Sets
+			}
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(rows)) {
+		x.loss("rows", "%d rows of kind %s, in tables that are missing or damaged; older values of them may come back", rows[kind], kind)
+	}
+}
+
+// keepBookmarks finds out which bookmarks can be kept.
+func (x *examiner) keepBookmarks(ctx context.Context) error {
+	x.bookmarks = map[string]wal.Seq{}
+	if x.root.sound() {
+		maps.Copy(x.bookmarks, x.rootSays.Bookmarks)
+	} else {
+		all, err := wal.ListBookmarks(ctx, x.log, x.store)
+		if err != nil {
+			return err
+		}
+		for _, b := range all {
+			x.bookmarks[b.Name] = b.Seq
+		}
+	}
+	snapshots := map[wal.Seq]bool{}
+	for _, info := range x.listed.snapshots {
+		if seq, ok := snapshotSeq(info.Key); ok && !slices.Contains(x.bad, info.Key) {
+			snapshots[seq] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.bookmarks)) {
+		seq := x.bookmarks[name]
+		if x.uncertain && !snapshots[seq] {
+			x.loss("bookmark", "%s, of slot %d: what leads there is lost", name, uint64(seq))
+			delete(x.bookmarks, name)
+		}
+	}
+	return nil
+}
+
+// decide works out what is to be written.
+func (x *examiner) decide(ctx context.Context) error {
+	p := x.plan
+	p.Snapshot, p.First, p.Last = uint64(x.base.ref.Seq), uint64(x.base.ref.Seq)+1, uint64(x.reached.last)
+	p.Next = p.Last + 1
+	superseded := wal.Seq(0) // what ROOT may have named
+	for _, info := range x.listed.snapshots {
+		if seq, ok := snapshotSeq(info.Key); ok {
+			superseded = max(superseded, seq)
+		}
+	}
+	if x.root.sound() {
+		superseded = x.rootSays.Snapshot.Seq
+	}
+	switch {
+	case x.uncertain:
+		p.Write = append(p.Write, writeState, writeRoot)
+		p.Adopt = true
+		p.Next = uint64(x.next())
+	case x.base.ref.Seq < superseded:
+		// An older snapshot and the log behind it. ROOT's snapshot must not go back.
+		p.Write = append(p.Write, writeState, writeRoot)
+	case !x.root.sound() || x.floor > x.rootSays.Floor:
+		p.Write = append(p.Write, writeRoot)
+	}
+	if !x.format.sound() {
+		p.Write = append(p.Write, writeFormat)
+	}
+	if len(p.Write) > 0 {
+		p.Evidence = string(x.evidenceKey(""))
+	}
+	return ctx.Err()
+}
+
+// next is the slot at which a log goes on that has lost some.
+func (x *examiner) next() wal.Seq { return x.newest + safetyGap + 1 }
