@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -98,14 +99,29 @@ func (w When) resolve(ctx context.Context, bucket blob.Bucket) (Moment, error) {
 	if err := h.Reach(ctx, bucket, wal.Seq(m.Seq)); err != nil {
 		return m, err
 	}
-	if stored, err := wal.SlotTime(ctx, bucket, wal.Seq(m.Seq)); err == nil {
-		m.Time = stored
-	} else {
-		for _, k := range h.Snapshots { // the slot is gone, a snapshot of it is as good
-			if uint64(k.Seq) == m.Seq {
-				m.Time = k.Stored
-			}
+	m.Time, err = storedAt(ctx, bucket, h, wal.Seq(m.Seq))
+	return m, err
+}
+
+// storedAt says when a slot was stored: its object, a bookmark, or else, a little late,
+// a snapshot of it knows.
+func storedAt(ctx context.Context, bucket blob.Bucket, h *wal.History, seq wal.Seq) (time.Time, error) {
+	if stored, err := wal.SlotTime(ctx, bucket, seq); !errors.Is(err, blob.ErrNotExist) {
+		return stored, err
+	}
+	marks, err := wal.Bookmarks(ctx, bucket)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, b := range marks {
+		if b.Seq == seq && !b.Stored.IsZero() {
+			return b.Stored, nil
 		}
 	}
-	return m, nil
+	for _, k := range h.Snapshots {
+		if k.Seq == seq {
+			return k.Stored, nil
+		}
+	}
+	return time.Time{}, nil
 }
