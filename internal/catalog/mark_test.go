@@ -464,6 +464,17 @@ func TestSweepSessions(t *testing.T) {
 	}
 	quiet.mustCreate("c") // under another id
 	n.wantSound()
+
+	// What has written since it was looked at stays.
+	rows, err := collect(rowsOf(n.db, "sessions", []byte(sessionPrefix), func(key, value []byte) (wal.KV, error) { return wal.KV{Key: key, Value: value}, nil }))
+	if err != nil || len(rows) != 2 {
+		t.Fatalf("%d sessions, %v; want 2", len(rows), err)
+	}
+	rows[0].Value[0]++
+	entries, dropped, err := dropSessions(n.db, rows)
+	if err != nil || dropped != 1 || string(entries[0].Key) != string(rows[1].Key) {
+		t.Errorf("%d sessions dropped, %v; want the one that is as it was", dropped, err)
+	}
 }
 
 // TestOrphanParts leaves parts of recipes behind whose head never came, or is another.

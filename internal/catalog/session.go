@@ -41,18 +41,8 @@ func (c *Catalog) sweepSessions(ctx context.Context, now Clock, slots Seq) (swep
 	for part := range slices.Chunk(silent, opPaths) {
 		n := 0
 		_, err := c.wal.Commit(ctx, wal.Op{Name: "sweep sessions", Cost: len(part) * 48, Build: func(v wal.View) (entries []wal.Entry, err error) {
-			n = 0
-			for _, row := range part {
-				value, ok, err := v.Get(row.Key)
-				if err != nil {
-					return nil, err
-				}
-				if ok && bytes.Equal(value, row.Value) {
-					entries = append(entries, remove(row.Key))
-					n++
-				}
-			}
-			return entries, nil
+			entries, n, err = dropSessions(v, part)
+			return entries, err
 		}})
 		if err != nil {
 			return swept, fmt.Errorf("sweep sessions: %w", err)
@@ -60,6 +50,32 @@ func (c *Catalog) sweepSessions(ctx context.Context, now Clock, slots Seq) (swep
 		swept += n
 	}
 	return swept, nil
+}
+
+// dropSessions removes those of the rows that are as they were, with the numbers that
+// the writer's lanes have come to.
+func dropSessions(v wal.View, rows []wal.KV) (entries []wal.Entry, dropped int, err error) {
+	for _, row := range rows {
+		value, ok, err := v.Get(row.Key)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !ok || !bytes.Equal(value, row.Value) {
+			continue // it has written meanwhile
+		}
+		dropped++
+		entries = append(entries, remove(row.Key))
+		writer, err := wal.ParseWriterID(string(row.Key[len(sessionPrefix):]))
+		if err != nil {
+			return nil, 0, err
+		}
+		if _, has, err := v.Get(wal.LanesKey(writer)); err != nil {
+			return nil, 0, err
+		} else if has {
+			entries = append(entries, remove(wal.LanesKey(writer)))
+		}
+	}
+	return entries, dropped, nil
 }
 
 const sessionPrefix = "!session/"
