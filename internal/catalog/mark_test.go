@@ -466,6 +466,9 @@ func TestSweepSessions(t *testing.T) {
 	n.wantSound()
 
 	// What has written since it was looked at stays.
+	if _, err := n.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	rows, err := collect(rowsOf(n.db, "sessions", []byte(sessionPrefix), func(key, value []byte) (wal.KV, error) { return wal.KV{Key: key, Value: value}, nil }))
 	if err != nil || len(rows) != 2 {
 		t.Fatalf("%d sessions, %v; want 2", len(rows), err)
