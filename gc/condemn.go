@@ -40,7 +40,7 @@ func (r *round) condemn(ctx context.Context) error {
 	// Recipes that were written since are not in s, and what was absorbed before there
 	// were marks has marked nothing.
 	r.seen = r.mark.Seen()
-	if r.rep.BadRecipes > 0 && !r.o.Mutants.condemnBlindly() {
+	if r.rep.BadRecipes > 0 {
 		// What they name is not marked, and may be all that is left of a NAR.
 		r.o.Logger.Warn("nothing is condemned while recipes cannot be read", "chunks", r.rep.BadRecipes)
 		return nil

@@ -8,5 +8,4 @@ type Mutants struct{}
 
 func (Mutants) deleteBeforeGrace() bool { return false }
 func (Mutants) sweepEarly() bool        { return false }
-func (Mutants) condemnBlindly() bool    { return false }
 func (Mutants) ignoreGrace() bool       { return false }

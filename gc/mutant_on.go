@@ -12,13 +12,10 @@ type Mutants struct {
 	// SweepEarly takes what the state does not know for an orphan although its upload
 	// epoch is not over, so that somebody may be about to commit it. (I8)
 	SweepEarly bool
-	// CondemnBlindly takes recipes that cannot be read for recipes that name nothing.
-	CondemnBlindly bool
 	// IgnoreGrace removes the NARs of paths that have just left.
 	IgnoreGrace bool
 }
 
 func (m Mutants) deleteBeforeGrace() bool { return m.DeleteBeforeGrace }
 func (m Mutants) sweepEarly() bool        { return m.SweepEarly }
-func (m Mutants) condemnBlindly() bool    { return m.CondemnBlindly }
 func (m Mutants) ignoreGrace() bool       { return m.IgnoreGrace }

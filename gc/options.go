@@ -43,7 +43,7 @@ type Options struct {
 	RewriteAbove float64
 	// RewriteBytes bounds what one round writes again. Default 64 GiB.
 	RewriteBytes int64
-	// Batch is how many paths, recipes or chunks one operation removes. Default 4096,
+	// Batch is how many paths, recipes or chunks one operation removes. Default 8192,
 	// at most 10,000.
 	Batch int
 
@@ -61,7 +61,7 @@ type Options struct {
 const (
 	defaultNarGrace    = 30 * 24 * time.Hour
 	defaultReaderGrace = 24 * time.Hour
-	defaultBatch       = 4096
+	defaultBatch       = 8192
 	maxBatch           = 10_000
 	defaultRewrite     = 0.5
 	defaultRewriteMax  = 64 << 30
