@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // settings are the sizes of one run.
@@ -18,20 +19,21 @@ type settings struct {
 	celler, versitygw, nginx, zstd string
 	dir                            string
 	keep                           bool
-	corpusBytes                    int64 // plain bytes of real files
-	narBytes                       int64 // of one corpus NAR
-	largeBytes                     int64 // of one NAR of the memory scenario
-	parallel                       int   // pushes and pulls at once in the memory scenario
-	tiny                           int   // store paths of the small-path scenario
-	indexPaths                     int64 // store paths of the made-up index
-	rounds                         int   // repetitions of a timed step; the median is printed
+	corpusBytes                    int64         // plain bytes of real files
+	narBytes                       int64         // of one corpus NAR
+	largeBytes                     int64         // of one NAR of the memory scenario
+	parallel                       int           // pushes and pulls at once in the memory scenario
+	tiny                           int           // store paths of the small-path scenario
+	indexPaths                     int64         // store paths of the made-up index
+	contend                        time.Duration // how long replicas compete in the commit scenario
+	rounds                         int           // repetitions of a timed step; the median is printed
 }
 
 func main() {
 	var s settings
 	quick := flag.Bool("quick", false, "small sizes, to see that everything runs; its figures mean nothing")
 	write := flag.String("write", "", "Markdown `file` whose tables between the bench markers are replaced")
-	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index")
+	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index,commit,idle")
 	flag.StringVar(&s.celler, "celler", "bin/celler", "celler binary")
 	flag.StringVar(&s.versitygw, "versitygw", ".cache/bin/versitygw", "versitygw binary, the S3 server")
 	flag.StringVar(&s.nginx, "nginx", "/usr/sbin/nginx", "nginx binary, the peer for reads")
@@ -39,11 +41,13 @@ func main() {
 	flag.StringVar(&s.dir, "dir", ".cache/bench", "scratch directory")
 	flag.Int64Var(&s.indexPaths, "index", 10_000_000, "store `paths` of the made-up index, each of ten chunks")
 	flag.BoolVar(&s.keep, "keep", false, "keep the scratch directory")
+	flag.DurationVar(&s.contend, "contend", 30*time.Second, "how long replicas compete in each row of the commit scenario, and how long idle ones are watched")
 	flag.Parse()
 	s.corpusBytes, s.narBytes, s.largeBytes, s.parallel, s.tiny, s.rounds = 1<<30, 128<<20, 1_000_000_000, 16, 500, 5
 	if *quick {
 		s.corpusBytes, s.narBytes, s.largeBytes, s.parallel, s.tiny, s.rounds = 64<<20, 32<<20, 32<<20, 4, 50, 2
 		s.indexPaths /= 100
+		s.contend = 5 * time.Second
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -81,6 +85,8 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 		{"memory", memory},
 		{"huge", huge},
 		{"index", largeIndex},
+		{"commit", commits},
+		{"idle", idle},
 	} {
 		if only != "" && !strings.Contains(","+only+",", ","+sc.name+",") {
 			continue

@@ -143,6 +143,11 @@ func (l *lab) serve(ctx context.Context, bucket, local string, env ...string) (*
 	if err != nil {
 		return nil, err
 	}
+	return l.serveAt(ctx, addr, bucket, local, env...)
+}
+
+// serveAt is serve on an address of the caller's choice.
+func (l *lab) serveAt(ctx context.Context, addr, bucket, local string, env ...string) (*server, error) {
 	env = append(env, "CELLER_SERVER_TOKEN_HS256_SECRET_BASE64="+benchSecret)
 	begin := time.Now()
 	p, logName, err := l.start(l.celler, env, "serve", "--bucket", bucket, "--cache-dir", local, "--listen", addr)

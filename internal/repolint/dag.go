@@ -47,7 +47,7 @@ func Allowed() map[string][]string {
 		"internal/telemetry":    nil,
 		"internal/config":       nil,
 		"internal/repolint":     nil,
-		"internal/bench":        {"nix", "nix/nar", "wal", "blob", "blob/s3blob", "blob/chunk", "index/keyspace"},
+		"internal/bench":        {"nix", "nix/nar", "wal", "blob", "blob/s3blob", "blob/chunk", "index/keyspace", "blob/memblob", "index", "wal/waltest", "internal/catalog"},
 		"internal/benchstorage": {"blob", "blob/memblob", "blob/fileblob", "blob/chunk", "blob/chunkstore", "index/keyspace", "nix", "nix/nar"},
 
 		// For tests only: each imports its subject and what that may import.

@@ -109,6 +109,12 @@ type Contention struct {
 	Options wal.Options // of all replicas
 	// State makes the state of a replica. Default: a State of this package.
 	State func(replica int) (wal.State, error)
+	// Opened, if set, gets the log of a replica before anything is pushed.
+	Opened func(replica int, l *wal.Log) error
+	// Do performs the n-th push of a replica, and Revive makes an operation of what it
+	// forwards. Default: a Push.
+	Do     func(ctx context.Context, replica, n int) error
+	Revive func(replica int, name string, intent []byte) (wal.Op, error)
 }
 
 // S3 sets the delays of a well-known object store: writes of 62 ms, reads of 20 ms, and
@@ -164,7 +170,11 @@ func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionRepo
 			return 0, ctx.Err()
 		}
 		defer pause(ctx, c.Hop)
-		return all[to].log.Accept(ctx, message, RevivePush)
+		revive := RevivePush
+		if c.Revive != nil {
+			revive = func(name string, intent []byte) (wal.Op, error) { return c.Revive(to, name, intent) }
+		}
+		return all[to].log.Accept(ctx, message, revive)
 	}
 	var wg sync.WaitGroup
 	defer func() {
@@ -198,6 +208,11 @@ func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionRepo
 			return ContentionReport{}, err
 		}
 		all[i] = r
+		if c.Opened != nil {
+			if err := c.Opened(i, r.log); err != nil {
+				return ContentionReport{}, err
+			}
+		}
 	}
 	polling, stop := context.WithCancel(ctx)
 	var pushes sync.WaitGroup
@@ -259,15 +274,17 @@ func (c Contention) push(ctx context.Context, r *contender, i int) error {
 	began := time.Now()
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
+	at := began
 	for n := 0; ; n++ {
-		time.Sleep(time.Duration(rng.ExpFloat64() / c.Rate * float64(c.Replicas) * float64(time.Second)))
-		since := time.Since(began)
+		// Pushes arrive when they do, whether anybody keeps up with them or not.
+		at = at.Add(time.Duration(rng.ExpFloat64() / c.Rate * float64(c.Replicas) * float64(time.Second)))
+		time.Sleep(time.Until(at))
+		since, at := at.Sub(began), at
 		if since > c.For+c.WarmUp || ctx.Err() != nil {
 			break
 		}
 		wg.Go(func() {
-			at := time.Now()
-			if _, err := r.log.Commit(ctx, Push(fmt.Sprintf("%d.%d", i, n), c.Bytes)); err != nil {
+			if err := c.do(ctx, r, i, n); err != nil {
 				failed.Store(&err)
 				return
 			}
@@ -284,6 +301,14 @@ func (c Contention) push(ctx context.Context, r *contender, i int) error {
 		return *err
 	}
 	return nil
+}
+
+func (c Contention) do(ctx context.Context, r *contender, i, n int) error {
+	if c.Do != nil {
+		return c.Do(ctx, i, n)
+	}
+	_, err := r.log.Commit(ctx, Push(fmt.Sprintf("%d.%d", i, n), c.Bytes))
+	return err
 }
 
 // Push is an operation that resembles the publication of a path: rows of its own of so
