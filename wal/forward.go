@@ -34,7 +34,7 @@ import (
 const (
 	// laneCount is how much can be on its way to a peer at once. Each lane waits for its
 	// answer, so it is the time of a commit divided by forwardGap, and some more.
-	laneCount = 16
+	laneCount = 32
 	laneBytes = 8
 	// maxLanes bounds what is believed of a row.
 	maxLanes = 256

@@ -13,7 +13,7 @@ import (
 
 const (
 	// maxHintWindow bounds how many slots are asked for at once because of a hint: a
-	// wrong one must not cost more than a right one.
+	// wrong one must not cost more than a right one. Who is further behind catches up.
 	maxHintWindow = 4
 	// surpriseMemory is how long hints are not relied upon after a slot was found
 	// that nobody had hinted at.
@@ -28,7 +28,7 @@ var errNoAddress = errors.New("announce this replica: it has no address")
 // hints is what Log knows from others. Log.mu guards it.
 type hints struct {
 	best   Seq  // the newest slot that anybody hinted at
-	queued bool // a catch-up because of a hint waits in Log.waiters
+	queued bool // it has not been looked for
 }
 
 // Hint says that somebody seems to have filled slot seq. If that is news the log
@@ -43,23 +43,43 @@ func (l *Log) Hint(seq Seq) {
 	}
 	l.m.hints[hintNews].Inc()
 	l.hints.best = max(l.hints.best, seq)
-	if !l.hints.queued {
-		l.hints.queued = true
-		l.waiters = append(l.waiters, &waiter{done: make(chan struct{})})
-		l.wakeSequencer()
-	}
+	l.hints.queued = true
+	l.wakeSequencer()
 }
 
-// firstWindow returns how many slots a catch-up reads at first: one, which is likely
-// to be missing, or up to the one behind what was hinted at.
-func (l *Log) firstWindow() int {
+// hinted reports whether there is a hint to follow. Log.mu is held.
+func (l *Log) hinted() bool { return l.hints.queued && l.hints.best > l.applied }
+
+// follow applies what was hinted at, and no more: it does not look for the tail. That a
+// slot is missing that should be there means nothing. The order is that of a catch-up.
+func (l *Log) follow(ctx context.Context) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.hints.queued = false
-	if l.hints.best <= l.seq {
-		return 1
+	n := l.hints.best - l.seq
+	l.mu.Unlock()
+	if n > maxHintWindow {
+		return l.serveWaiters(ctx)
 	}
-	return int(min(l.hints.best-l.seq+1, maxHintWindow))
+	first := l.seq + 1
+	reads := l.readSlots(ctx, first, int(n))
+	if reads[0].err != nil {
+		return nil
+	}
+	if err := l.refreshRoot(ctx); err != nil {
+		return err
+	}
+	if l.root.Floor > first {
+		return l.serveWaiters(ctx)
+	}
+	for _, r := range reads {
+		if r.err != nil {
+			break
+		}
+		if err := l.applyObject(r.body); err != nil {
+			return err
+		}
+	}
+	return l.settle()
 }
 
 // Announce commits a segment without effect, so that peers that follow the log learn

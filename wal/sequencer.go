@@ -24,6 +24,9 @@ func (l *Log) sequence(ctx context.Context) {
 		case workCatchUp:
 			l.caught = true
 			_ = l.serveWaiters(ctx) // its callers have the error; a fatal one ends the loop
+		case workFollow:
+			l.caught = true
+			_ = l.follow(ctx) // nobody waits for it
 		case workAttempt:
 			l.caught = false
 			l.attempt(ctx)
@@ -47,6 +50,7 @@ type work int
 
 const (
 	workNone     work = iota // wait: for something to do, or for the time to do it
+	workFollow               // a peer has hinted at a slot
 	workCatchUp              // somebody waits for a catch-up
 	workAttempt              // the batch in doubt is due again
 	workBatch                // operations wait for a slot
@@ -77,8 +81,10 @@ func (l *Log) next() (work, time.Duration) {
 		}
 	}
 	isDue := ready != workNone && pause <= 0
-	if len(l.waiters) > 0 && (!isDue || ready == workAttempt && !l.caught) {
+	if yields := !isDue || ready == workAttempt && !l.caught; yields && len(l.waiters) > 0 {
 		return workCatchUp, 0
+	} else if yields && l.hinted() {
+		return workFollow, 0
 	}
 	if isDue {
 		return ready, 0

@@ -96,7 +96,7 @@ func (l *Log) catchUpPatiently(ctx context.Context) error {
 // phantom), or its absence may not have been the tail.
 func (l *Log) catchUp(ctx context.Context) error {
 	began := l.env.Now()
-	for window := l.firstWindow(); ; {
+	for window := 1; ; {
 		first := l.seq + 1
 		objects, atTail, readErr := l.readAhead(ctx, first, &window)
 		if !l.o.Mutants.noReaderCheck() || l.rootTag == "" {
