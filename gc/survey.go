@@ -2,6 +2,8 @@ package gc
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/celler/celler/internal/catalog"
@@ -31,8 +33,11 @@ func (r *round) survey(ctx context.Context, s *catalog.Snapshot) (v survey, err 
 		return v, err
 	}
 	v.swept = sweptIn(v.last)
+	if !slices.ContainsFunc(v.caches, func(c catalog.Cache) bool { return r.chosen(&c) }) && r.mode.Cache != "" {
+		return v, fmt.Errorf("cache %q: %w", string(r.mode.Cache), catalog.ErrNoCache)
+	}
 	for _, cache := range v.caches {
-		if r.mode.Cache != "" && cache.Name != r.mode.Cache {
+		if !r.chosen(&cache) {
 			continue
 		}
 		old, err := r.hasOld(s, &cache)

@@ -98,9 +98,9 @@ func (c *gcRunCmd) printGone(a *app, g *node.GCGone) error {
 	if a.ui.JSON() {
 		return a.ui.Value(g)
 	}
-	why := string(g.Why)
-	if g.Idle != "" {
-		why += " for " + g.Idle
+	why := "unused for " + g.Idle
+	if g.Why == node.GCOverQuota {
+		why = string(g.Why) + ", " + why
 	}
 	if g.Limit != "" {
 		why += " (" + g.Limit + ")"

@@ -29,6 +29,9 @@ type (
 	GCExplanation = gc.Explanation
 )
 
+// GCOverQuota is the reason of a GCGone that had to make room.
+const GCOverQuota = gc.OverQuota
+
 // GCRequest says what a single round may do.
 type GCRequest struct {
 	DryRun   bool
