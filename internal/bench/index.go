@@ -43,7 +43,8 @@ func largeIndex(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer bucket.Close()
-	st, err := l.foundLarge(ctx, bucket, addr, env)
+	st := newState(l.indexPaths, firstCache)
+	err = l.foundLarge(ctx, st, bucket, addr, env)
 	if err != nil {
 		return err
 	}
@@ -65,26 +66,25 @@ func openS3(ctx context.Context, addr string) (*s3blob.Bucket, error) {
 
 // foundLarge makes a bucket with one cache and a snapshot of that alone, and then puts
 // the rows of a large store under it.
-func (l *lab) foundLarge(ctx context.Context, bucket blob.Bucket, addr string, env []string) (*state, error) {
+func (l *lab) foundLarge(ctx context.Context, st *state, bucket blob.Bucket, addr string, env []string) error {
 	s, err := l.serve(ctx, s3URL(addr), filepath.Join(l.dir, "found"), env...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.createCache(ctx, "bench"); err != nil {
-		return nil, err
+		return err
 	}
 	s.stop()
 	if _, err := l.compactOnce(ctx, addr, env); err != nil {
-		return nil, err
+		return err
 	}
-	st := newState(l.indexPaths, firstCache)
 	begin := time.Now()
 	tables, size, err := st.install(ctx, bucket)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	fmt.Fprintf(os.Stderr, "bench:   made up %d paths, %d chunks: %d tables, %.1f GB in %.0f s\n", st.paths, st.chunks(), tables, float64(size)/1e9, time.Since(begin).Seconds())
-	return st, nil
+	return nil
 }
 
 // firstCache is the number that the first cache of a store gets. That it is right is

@@ -19,12 +19,13 @@ type settings struct {
 	celler, versitygw, nginx, zstd string
 	dir                            string
 	keep                           bool
-	corpusBytes                    int64         // plain bytes of real files
-	narBytes                       int64         // of one corpus NAR
-	largeBytes                     int64         // of one NAR of the memory scenario
-	parallel                       int           // pushes and pulls at once in the memory scenario
-	tiny                           int           // store paths of the small-path scenario
-	indexPaths                     int64         // store paths of the made-up index
+	corpusBytes                    int64 // plain bytes of real files
+	narBytes                       int64 // of one corpus NAR
+	largeBytes                     int64 // of one NAR of the memory scenario
+	parallel                       int   // pushes and pulls at once in the memory scenario
+	tiny                           int   // store paths of the small-path scenario
+	indexPaths                     int64 // store paths of the made-up index
+	quick                          bool
 	contend                        time.Duration // how long replicas compete in the commit scenario
 	rounds                         int           // repetitions of a timed step; the median is printed
 }
@@ -33,7 +34,7 @@ func main() {
 	var s settings
 	quick := flag.Bool("quick", false, "small sizes, to see that everything runs; its figures mean nothing")
 	write := flag.String("write", "", "Markdown `file` whose tables between the bench markers are replaced")
-	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index,commit,idle")
+	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index,collect,commit,idle")
 	flag.StringVar(&s.celler, "celler", "bin/celler", "celler binary")
 	flag.StringVar(&s.versitygw, "versitygw", ".cache/bin/versitygw", "versitygw binary, the S3 server")
 	flag.StringVar(&s.nginx, "nginx", "/usr/sbin/nginx", "nginx binary, the peer for reads")
@@ -47,6 +48,7 @@ func main() {
 	if *quick {
 		s.corpusBytes, s.narBytes, s.largeBytes, s.parallel, s.tiny, s.rounds = 64<<20, 32<<20, 32<<20, 4, 50, 2
 		s.indexPaths /= 100
+		s.quick = true
 		s.contend = 5 * time.Second
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,6 +87,7 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 		{"memory", memory},
 		{"huge", huge},
 		{"index", largeIndex},
+		{"collect", collect},
 		{"commit", commits},
 		{"idle", idle},
 	} {

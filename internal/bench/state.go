@@ -23,6 +23,7 @@ type state struct {
 	paths int64 // a multiple of 16*perPack
 	cache keyspace.CacheID
 	at    time.Time
+	dead  func(path int64) bool // whose path and recipe have gone, so that nothing names the chunks; nil: none
 
 	ofNAR, ofPath, ofChunk permutation // from the place of a key to what it is of
 }
@@ -123,22 +124,28 @@ type rowKind struct {
 	prefix byte
 	count  int64
 	row    func(place int64, key, value []byte) (k, v []byte, err error)
+	of     *permutation // from places to paths, of rows that go with their path; else nil
+}
+
+// skips reports whether there is no row in this place.
+func (k *rowKind) skips(s *state, place int64) bool {
+	return s.dead != nil && k.of != nil && s.dead(k.of.of(place))
 }
 
 // kinds are the rows that pushing all of this would have left, but for counters.
 func (s *state) kinds() []rowKind {
 	return []rowKind{
-		{keyspace.PathPrefix, s.paths, s.pathRow},
-		{keyspace.ChunkPrefix, s.chunks(), s.chunkRow},
-		{keyspace.RecipePrefix, s.paths, s.recipeRow},
-		{keyspace.NarPrefix, s.paths, s.narRow},
+		{keyspace.PathPrefix, s.paths, s.pathRow, &s.ofPath},
+		{keyspace.ChunkPrefix, s.chunks(), s.chunkRow, nil},
+		{keyspace.RecipePrefix, s.paths, s.recipeRow, &s.ofNAR},
+		{keyspace.NarPrefix, s.paths, s.narRow, &s.ofNAR},
 		{keyspace.LastUsePrefix, s.paths, func(place int64, key, value []byte) ([]byte, []byte, error) {
 			return keyspace.AppendLastUseKey(key, s.cache, s.hashPart(place)), keyspace.AppendLastUse(value, 1), nil
-		}},
+		}, &s.ofPath},
 		{keyspace.UseOrderPrefix, s.paths, func(place int64, key, value []byte) ([]byte, []byte, error) {
 			return keyspace.AppendUseOrderKey(key, keyspace.Use{Cache: s.cache, HashPart: s.hashPart(place), Day: 1}), keyspace.AppendUseOrder(value), nil
-		}},
-		{keyspace.PackPrefix, s.packs(), s.packRow},
+		}, &s.ofPath},
+		{keyspace.PackPrefix, s.packs(), s.packRow, nil},
 	}
 }
 

@@ -80,7 +80,9 @@ func (s *state) runs(ctx context.Context, bucket blob.Bucket, epoch wal.Epoch, l
 			parts = 16
 		}
 		for i := range parts {
-			jobs = append(jobs, job{kind: rowKind{k.prefix, k.count / parts, k.row}, from: i * (k.count / parts), run: len(jobs)})
+			part := k
+			part.count /= parts
+			jobs = append(jobs, job{kind: part, from: i * part.count, run: len(jobs)})
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -95,7 +97,7 @@ func (s *state) runs(ctx context.Context, bucket blob.Bucket, epoch wal.Epoch, l
 	for range runtime.NumCPU() {
 		wg.Go(func() {
 			for j := range work {
-				w := &tableWriter{ctx: ctx, bucket: bucket, epoch: epoch, run: wal.Run{First: 1, Last: last}}
+				w := &tableWriter{ctx: ctx, state: s, bucket: bucket, epoch: epoch, run: wal.Run{First: 1, Last: last}}
 				if err := w.write(j.kind, j.from); err != nil {
 					cancel(fmt.Errorf("write %c rows from %d on: %w", j.kind.prefix, j.from, err))
 					return
@@ -111,6 +113,7 @@ func (s *state) runs(ctx context.Context, bucket blob.Bucket, epoch wal.Epoch, l
 // tableWriter writes the tables of one run, in the format that compact writes.
 type tableWriter struct {
 	ctx    context.Context
+	state  *state
 	bucket blob.Bucket
 	epoch  wal.Epoch
 	run    wal.Run
@@ -124,10 +127,13 @@ type tableWriter struct {
 func (t *tableWriter) write(k rowKind, from int64) (err error) {
 	var key, value []byte
 	for place := from; place < from+k.count; place++ {
+		if k.skips(t.state, place) {
+			continue
+		}
 		if key, value, err = k.row(place, key[:0], value[:0]); err != nil {
 			return err
 		}
-		if place == from {
+		if len(t.run.Tables) == 0 && t.w == nil {
 			t.run.Shard = wal.ShardOf(key)
 		}
 		if wal.ShardOf(key) != t.run.Shard {
