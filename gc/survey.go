@@ -130,7 +130,8 @@ func (r *round) skip() bool {
 	if r.mode.Every <= 0 || r.due.busy || r.due.last.Ended.IsZero() {
 		return false
 	}
-	return r.clock.Now.Sub(r.due.last.Ended) < r.mode.Every/2
+	ago := r.clock.Now.Sub(r.due.last.Ended)
+	return ago >= 0 && ago < r.mode.Every/2 // one that ended in the future had a wrong clock
 }
 
 // chosen reports whether paths of a cache may be removed in this round.

@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// maxDays is how many store days are remembered. What happened before the oldest
-	// of them counts as having happened on it.
+	// maxDays is how many store days are remembered, older ones further apart.
 	maxDays = 4096
 	// maxGrowthDays is for how many store days growth is remembered.
 	maxGrowthDays = 400
@@ -147,9 +146,7 @@ func (c *Catalog) Tick(ctx context.Context, o TickOptions) (Clock, error) {
 			return Clock{}, err
 		}
 	}
-	if now.After(k.Now) {
-		k.Now = now
-	}
+	k.Now = now // also if days seem to have ended later: then the clock was wrong, and nothing is old
 	return k, nil
 }
 
@@ -195,8 +192,8 @@ func (c *Catalog) endDay(ctx context.Context, day uint32, now time.Time, epochLa
 		if k.epochLasted(epoch, now) >= epochLasts {
 			entries = append(entries, set(keyspace.AppendCounterKey(nil, keyspace.UploadEpoch), keyspace.AppendCount(nil, epoch+1)))
 		}
-		for i := range max(0, len(k.days)+1-maxDays) {
-			entries = append(entries, remove(keyspace.AppendDayKey(nil, k.days[i].Number)))
+		if len(k.days)+1 > maxDays {
+			entries = append(entries, thin(k.days)...)
 		}
 		if day > maxGrowthDays {
 			entries = append(entries, wal.Entry{
@@ -206,6 +203,24 @@ func (c *Catalog) endDay(ctx context.Context, day uint32, now time.Time, epochLa
 		return entries, nil
 	}})
 	return seq, ended && err == nil, err
+}
+
+// thin forgets days, those further apart that are longer ago. What happened on one that is
+// forgotten counts as having happened on the next that is not: it seems younger, by a
+// small share of its age, however short days are.
+func thin(days []keyspace.Day) (entries []wal.Entry) {
+	const share = 32
+	last := days[len(days)-1].Ended
+	before := days[0].Ended
+	for i := 1; i < len(days)-1; i++ {
+		y, next := &days[i], days[i+1].Ended
+		if y.Ended.IsZero() || next.IsZero() || next.Sub(before) > last.Sub(next)/share {
+			before = y.Ended
+			continue
+		}
+		entries = append(entries, remove(keyspace.AppendDayKey(nil, y.Number)))
+	}
+	return entries
 }
 
 // epochLasted returns for how long an upload epoch has been in force, at least: since

@@ -190,8 +190,8 @@ func TestDaysAreForgotten(t *testing.T) {
 	n.commit(many...)
 	n.setCounter(keyspace.OpenDay, maxDays+11)
 	k := n.mustTick(TickOptions{})
-	if len(k.days) != maxDays || k.Age(1) != 100*day {
-		t.Errorf("%d days, age of the first %v; want %d, and that it is as old as the oldest", len(k.days), k.Age(1), maxDays)
+	if len(k.days) > maxDays || k.Age(1) != 100*day {
+		t.Errorf("%d days, age of the first %v; want at most %d, and that it is as old as the oldest", len(k.days), k.Age(1), maxDays)
 	}
 	g, err := n.Growth(t.Context(), "a", 10000)
 	if err != nil || len(g) != 1 || g[0].Day != maxDays {
