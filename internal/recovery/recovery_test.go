@@ -78,52 +78,109 @@ func TestRecover(t *testing.T) {
 	}{
 		{"nothing is wrong", true, func(*world) {}, recovery.Options{}, want{write: "", paths: all}},
 		{"nothing is wrong, short log", false, func(*world) {}, recovery.Options{}, want{write: "", paths: all}},
-		{"ROOT is gone", false, func(w *world) { w.remove(root) }, recovery.Options{},
-			want{true, "ROOT: missing", "ROOT", "", all}},
-		{"ROOT is damaged", true, func(w *world) { w.damage(root) }, recovery.Options{},
-			want{true, "ROOT: damaged", "ROOT", "", all}},
-		{"FORMAT is gone", false, func(w *world) { w.remove(format) }, recovery.Options{},
-			want{true, "FORMAT: missing", "FORMAT", "", all}},
-		{"FORMAT is damaged", false, func(w *world) { w.damage(format) }, recovery.Options{},
-			want{true, "FORMAT: damaged", "FORMAT", "", all}},
-		{"ROOT and FORMAT are gone", true, func(w *world) { w.remove(root, format) }, recovery.Options{},
-			want{true, "ROOT: missing", "ROOT FORMAT", "", all}},
-		{"the newest snapshot is gone, the log is not", true, func(w *world) { _, k := w.snapshots(); w.remove(k) }, recovery.Options{},
-			want{false, ": missing", "state ROOT", "", all}},
-		{"the newest snapshot is damaged, the log is not", true, func(w *world) { _, k := w.snapshots(); w.damage(k) }, recovery.Options{},
-			want{false, ": damaged", "state ROOT", "", all}},
-		{"a table is gone, the log is not", true, func(w *world) { w.remove(w.newTables()[0]) }, recovery.Options{},
-			want{false, ": missing (snapshot of slot", "state ROOT", "", all}},
-		{"a table is damaged, the log is not", true, func(w *world) { w.damage(w.newTables()[0]) }, recovery.Options{},
-			want{false, ": damaged: its SHA-256", "state ROOT", "", all}},
-		{"ROOT and the newest snapshot are gone", true, func(w *world) { _, k := w.snapshots(); w.remove(root, k) }, recovery.Options{},
-			want{true, "ROOT: missing", "ROOT", "", all}},
+		{
+			"ROOT is gone", false, func(w *world) { w.remove(root) },
+			recovery.Options{},
+			want{true, "ROOT: missing", "ROOT", "", all},
+		},
+		{
+			"ROOT is damaged", true, func(w *world) { w.damage(root) },
+			recovery.Options{},
+			want{true, "ROOT: damaged", "ROOT", "", all},
+		},
+		{
+			"FORMAT is gone", false, func(w *world) { w.remove(format) },
+			recovery.Options{},
+			want{true, "FORMAT: missing", "FORMAT", "", all},
+		},
+		{
+			"FORMAT is damaged", false, func(w *world) { w.damage(format) },
+			recovery.Options{},
+			want{true, "FORMAT: damaged", "FORMAT", "", all},
+		},
+		{
+			"ROOT and FORMAT are gone", true, func(w *world) { w.remove(root, format) },
+			recovery.Options{},
+			want{true, "ROOT: missing", "ROOT FORMAT", "", all},
+		},
+		{
+			"the newest snapshot is gone, the log is not", true, func(w *world) { _, k := w.snapshots(); w.remove(k) },
+			recovery.Options{},
+			want{false, ": missing", "state ROOT", "", all},
+		},
+		{
+			"the newest snapshot is damaged, the log is not", true, func(w *world) { _, k := w.snapshots(); w.damage(k) },
+			recovery.Options{},
+			want{false, ": damaged", "state ROOT", "", all},
+		},
+		{
+			"a table is gone, the log is not", true, func(w *world) { w.remove(w.newTables()[0]) },
+			recovery.Options{},
+			want{false, ": missing (snapshot of slot", "state ROOT", "", all},
+		},
+		{
+			"a table is damaged, the log is not", true, func(w *world) { w.damage(w.newTables()[0]) },
+			recovery.Options{},
+			want{false, ": damaged: its SHA-256", "state ROOT", "", all},
+		},
+		{
+			"ROOT and the newest snapshot are gone", true, func(w *world) { _, k := w.snapshots(); w.remove(root, k) },
+			recovery.Options{},
+			want{true, "ROOT: missing", "ROOT", "", all},
+		},
 		{"ROOT and all snapshots and tables are gone", true, func(w *world) {
 			w.remove(append(append(w.keys("snap/"), w.keys("tab/")...), root)...)
 		}, recovery.Options{}, want{true, "ROOT: missing", "ROOT", "", all}},
-		{"all snapshots are gone", true, func(w *world) { w.remove(w.keys("snap/")...) }, recovery.Options{},
-			want{false, ": missing", "state ROOT", "", all}},
-		{"the newest snapshot is gone and the log was folded", false, func(w *world) { _, k := w.snapshots(); w.remove(k) }, recovery.Options{},
-			want{true, ": missing", "state ROOT", "slots: ", "a b"}},
-		{"ROOT and the newest snapshot are gone and the log was folded", false, func(w *world) { _, k := w.snapshots(); w.remove(root, k) }, recovery.Options{},
-			want{true, "ROOT: missing", "state ROOT", "slots: ", "a b"}},
-		{"a slot in the tail is gone", false, func(w *world) { w.remove((w.seq() - 1).Key()) }, recovery.Options{},
-			want{true, "", "state ROOT", "slots: ", "a b c d"}},
-		{"a slot in the tail is damaged", false, func(w *world) { w.damage((w.seq() - 1).Key()) }, recovery.Options{},
-			want{true, ": damaged", "state ROOT", "lost with them; they published 1 paths", "a b c d"}},
-		{"a slot in the tail is gone, salvage", false, func(w *world) { w.remove((w.seq() - 1).Key()) }, recovery.Options{Salvage: true},
-			want{true, "", "state ROOT", "slots: ", "a b c d f"}},
-		{"the last slot is gone", true, func(w *world) { w.remove(w.seq().Key()) }, recovery.Options{},
+		{
+			"all snapshots are gone", true, func(w *world) { w.remove(w.keys("snap/")...) },
+			recovery.Options{},
+			want{false, ": missing", "state ROOT", "", all},
+		},
+		{
+			"the newest snapshot is gone and the log was folded", false, func(w *world) { _, k := w.snapshots(); w.remove(k) },
+			recovery.Options{},
+			want{true, ": missing", "state ROOT", "slots: ", "a b"},
+		},
+		{
+			"ROOT and the newest snapshot are gone and the log was folded", false, func(w *world) { _, k := w.snapshots(); w.remove(root, k) },
+			recovery.Options{},
+			want{true, "ROOT: missing", "state ROOT", "slots: ", "a b"},
+		},
+		{
+			"a slot in the tail is gone", false, func(w *world) { w.remove((w.seq() - 1).Key()) },
+			recovery.Options{},
+			want{true, "", "state ROOT", "slots: ", "a b c d"},
+		},
+		{
+			"a slot in the tail is damaged", false, func(w *world) { w.damage((w.seq() - 1).Key()) },
+			recovery.Options{},
+			want{true, ": damaged", "state ROOT", "lost with them; they published 1 paths", "a b c d"},
+		},
+		{
+			"a slot in the tail is gone, salvage", false, func(w *world) { w.remove((w.seq() - 1).Key()) },
+			recovery.Options{Salvage: true},
+			want{true, "", "state ROOT", "slots: ", "a b c d f"},
+		},
+		{
+			"the last slot is gone", true, func(w *world) { w.remove(w.seq().Key()) },
+			recovery.Options{},
 			// Nothing tells that it was ever there.
-			want{false, "", "", "", "a b c d e"}},
-		{"a slot that was folded is gone", true, func(w *world) { w.remove(wal.Seq(3).Key()) }, recovery.Options{},
-			want{true, ": missing", "ROOT", "history: the log can be read from slot 4 on", all}},
+			want{false, "", "", "", "a b c d e"},
+		},
+		{
+			"a slot that was folded is gone", true, func(w *world) { w.remove(wal.Seq(3).Key()) },
+			recovery.Options{},
+			want{true, ": missing", "ROOT", "history: the log can be read from slot 4 on", all},
+		},
 		{"the slot of the snapshot is gone", true, func(w *world) {
 			r, _ := wal.ReadRoot(w.t.Context(), w.bucket)
 			w.remove(r.Snapshot.Seq.Key())
 		}, recovery.Options{}, want{true, ": missing", "ROOT", "history: ", all}},
-		{"the log is gone", true, func(w *world) { w.remove(w.keys("log/")...) }, recovery.Options{},
-			want{true, ": missing", "state ROOT", "slots: any after slot", "a b c d"}},
+		{
+			"the log is gone", true, func(w *world) { w.remove(w.keys("log/")...) },
+			recovery.Options{},
+			want{true, ": missing", "state ROOT", "slots: any after slot", "a b c d"},
+		},
 		{"all but the log is gone", true, func(w *world) {
 			w.remove(append(append(w.keys("snap/"), w.keys("tab/")...), root, format)...)
 		}, recovery.Options{}, want{true, "ROOT: missing", "ROOT FORMAT", "", all}},
