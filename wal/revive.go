@@ -116,10 +116,19 @@ func checkKept(ctx context.Context, bucket blob.Bucket, root Root) error {
 	return &MissingSlotsError{Seq: at, Detail: fmt.Sprintf("ROOT says that the log is kept from slot %d on", uint64(now.Floor))}
 }
 
+// LostError reports that ROOT is not there. errors.Is(err, blob.ErrNotExist).
+type LostError struct{ Key blob.Key }
+
+func (e *LostError) Error() string { return fmt.Sprintf("%s does not exist", e.Key) }
+
+// Unwrap makes it one of the errors of a bucket.
+func (e *LostError) Unwrap() error { return blob.ErrNotExist }
+
 // IsDamage reports whether err says that something which must be in the bucket is not
 // there, or is not what was written: what a repair, and not another attempt, may cure.
 func IsDamage(err error) bool {
 	var missing *MissingSlotsError
 	var corrupt *CorruptError
-	return errors.As(err, &missing) || errors.As(err, &corrupt) || errors.Is(err, ErrRolledBack)
+	var lost *LostError
+	return errors.As(err, &missing) || errors.As(err, &corrupt) || errors.As(err, &lost) || errors.Is(err, ErrRolledBack)
 }

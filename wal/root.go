@@ -231,6 +231,9 @@ func readRootIf(ctx context.Context, bucket blob.Bucket, old blob.Tag) (Root, bl
 	if errors.Is(err, blob.ErrUnchanged) {
 		return Root{}, old, blob.ErrUnchanged
 	}
+	if errors.Is(err, blob.ErrNotExist) {
+		err = &LostError{RootKey}
+	}
 	if err != nil {
 		return Root{}, "", fmt.Errorf("read ROOT: %w", err)
 	}

@@ -315,13 +315,18 @@ func (c *cacheDestroyCmd) count(ctx context.Context, a *app, api *client.Client,
 // confirm asks for the name of what is to be destroyed.
 func confirm(a *app, name string) error {
 	a.ui.Warn("this removes cache %q and every path in it, its pins and its signing key; who has the bucket can bring it back with \"%s restore --cache\" while the log is kept", name, a.ui.Self())
-	a.ui.Note("type the cache's name to go on:")
+	return confirmWord(a, name, "type the cache's name to go on:")
+}
+
+// confirmWord asks for a word that nobody types by chance.
+func confirmWord(a *app, word, ask string) error {
+	a.ui.Note("%s", ask)
 	line, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if strings.TrimSpace(line) == name {
+	if strings.TrimSpace(line) == word {
 		return nil
 	}
 	if err != nil {
 		return &usageError{Problem: "not confirmed: nobody answered", Hint: "in a script, use --yes"}
 	}
-	return &usageError{Problem: fmt.Sprintf("not confirmed: expected %q, read %q", name, strings.TrimSpace(line))}
+	return &usageError{Problem: fmt.Sprintf("not confirmed: expected %q, read %q", word, strings.TrimSpace(line))}
 }

@@ -35,6 +35,11 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.Problem }
 
+// damageError reports that something is damaged, of which the verb has said everything.
+type damageError struct{}
+
+func (*damageError) Error() string { return "damage was found" }
+
 // partlyError reports that some of the work was done and some was not; the verb has
 // named each failure already.
 type partlyError struct {
@@ -71,6 +76,9 @@ func explain(err error) verdict {
 	}
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		return verdict{exitUsage, err.Error(), hintList(usage.Hint)}
+	}
+	if _, ok := errors.AsType[*damageError](err); ok {
+		return verdict{exitFailed, "", nil}
 	}
 	if partly, ok := errors.AsType[*partlyError](err); ok {
 		return verdict{exitPartly, partly.Error(), nil}

@@ -20,6 +20,11 @@ func explainNode(err error) (verdict, bool) {
 			fmt.Sprintf("give celler a place of its own: --bucket %s", below(foreign.Bucket)),
 		}}, true
 	}
+	if damaged, ok := errors.AsType[*node.DamagedError](err); ok {
+		return verdict{exitFailed, damaged.Error(), []string{
+			fmt.Sprintf("\"celler recover --bucket %s --dry-run\" says what can be saved; stop the other servers first, and delete nothing", damaged.Bucket),
+		}}, true
+	}
 	if missing, ok := errors.AsType[*node.NotFoundedError](err); ok {
 		return verdict{exitFailed, err.Error(), []string{
 			fmt.Sprintf("\"celler serve --bucket %s\" founds it if it is empty", missing.Bucket),

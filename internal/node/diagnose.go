@@ -42,7 +42,7 @@ func Diagnose(err error) (sentence, hint string, ok bool) {
 		return foreign.Error(), "objects of two buckets were mixed: check the bucket's prefix, and whether it was copied over another", true
 	}
 	if corrupt, ok := errors.AsType[*wal.CorruptError](err); ok {
-		return corrupt.Error(), "the object is damaged in the bucket or on the way; celler does not work around that", true
+		return corrupt.Error(), "the object is damaged in the bucket or on the way; \"celler recover --dry-run\" looks again and says what can be saved", true
 	}
 	if gone, ok := errors.AsType[*wal.UnreachableError](err); ok {
 		return gone.Error(), "\"celler log show\" prints the log there is, \"celler bookmark list\" the points that are kept", true
@@ -60,8 +60,10 @@ func Diagnose(err error) (sentence, hint string, ok bool) {
 		return taken.Error(), fmt.Sprintf("choose another name, or \"celler bookmark remove %s\" first", taken.Name), true
 	}
 	switch {
-	case errors.Is(err, wal.ErrForked), errors.Is(err, wal.ErrRolledBack):
+	case errors.Is(err, wal.ErrForked):
 		return err.Error(), "the bucket let two writes win or lost one; run \"celler doctor bucket\", and do not delete anything", true
+	case wal.IsDamage(err):
+		return err.Error(), "the bucket lost objects, or was replaced by a copy: delete nothing, and see what \"celler recover --dry-run\" says", true
 	case errors.Is(err, wal.ErrTooOld):
 		return err.Error(), "upgrade this celler", true
 	}

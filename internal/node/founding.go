@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/celler/celler/blob"
@@ -51,6 +52,9 @@ func refuseForeign(ctx context.Context, b blob.Bucket, name string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("look for other objects in bucket %s: %w", name, err)
+		}
+		if prefix, _, ok := strings.Cut(string(info.Key), "/"); ok && slices.Contains([]string{"log", "snap", "tab", "pack", "bookmark", "recover"}, prefix) {
+			return &DamagedError{Bucket: name, Err: fmt.Errorf("FORMAT is missing, but there is %s", info.Key)}
 		}
 		if info.Key != wal.RootKey && info.Key != wal.FormatKey && !strings.HasPrefix(string(info.Key), "probe/") {
 			return &ForeignBucketError{Bucket: name, Key: info.Key}

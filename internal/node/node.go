@@ -248,9 +248,12 @@ func (n *Node) openLog(ctx context.Context) (err error) {
 	n.peers.walOptions(&o)
 	n.log, err = wal.Open(ctx, n.logBucket, n.db, o)
 	if err != nil {
-		return fmt.Errorf("open log in bucket %s: %w", n.cfg.LogBucket, err)
+		return damaged(n.cfg.LogBucket, fmt.Errorf("open log in bucket %s: %w", n.cfg.LogBucket, err))
 	}
 	n.onClose("log", n.log.Close)
+	if err := n.checkWhole(ctx); err != nil {
+		return err
+	}
 	n.cat = catalog.New(n.log, n.db, catalog.Options{Now: n.o.Now, Logger: n.o.Logger, Metrics: n.o.Metrics})
 	return nil
 }
