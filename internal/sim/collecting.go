@@ -76,6 +76,7 @@ type fact struct {
 	used      time.Time // when it was acknowledged as pushed, or as present, last
 	withdrawn bool      // somebody has tried to delete it
 	pinned    bool      // a pin of it was acknowledged
+	loose     bool      // what it refers to may have gone before it was there
 	unpinned  bool      // somebody has tried to remove a pin of it
 }
 
@@ -382,6 +383,9 @@ func (c *collecting) promised(name string, seen map[string]bool) bool {
 	}
 	seen[name] = true
 	for other, refs := range simPaths {
+		if c.known[other] != nil && c.known[other].loose {
+			continue
+		}
 		if slices.Contains(refs, name) && !seen[other] && c.promised(other, seen) {
 			return true
 		}

@@ -149,11 +149,18 @@ func (c *collecting) push(ctx context.Context, name string, rng *rand.Rand, path
 			c.confirm(path, began, pins)
 			c.mu.Lock()
 			c.res.Pushed++
+			c.fact(path).loose = !c.fresh(simPaths[path])
 			c.mu.Unlock()
 		}
 		return err == nil
 	}
 	return false
+}
+
+// fresh reports whether paths were used within the retention, so that they cannot have
+// gone: a push may take longer than that. The caller holds c.mu.
+func (c *collecting) fresh(paths []string) bool {
+	return !slices.ContainsFunc(paths, func(p string) bool { return c.w.now.Sub(c.fact(p).used) >= simRetention-time.Hour })
 }
 
 // publish stores the chunks that are missing, all of them if the last attempt was
@@ -282,6 +289,7 @@ func (c *collecting) delete(ctx context.Context, name string, rng *rand.Rand, pa
 		return
 	}
 	c.mu.Lock()
+	c.note("%s is deleted", path)
 	c.fact(path).withdrawn = true
 	c.mu.Unlock()
 	w := catalog.Withdrawal{Cache: simCache, HashParts: []nix.HashPart{simPath(path).HashPart()}, Pinned: true, Purge: rng.IntN(2) == 0, Now: rng.IntN(3) == 0}
@@ -315,6 +323,7 @@ func (c *collecting) pin(ctx context.Context, name string, rng *rand.Rand, path 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.note("%s is pinned, there: %v", path, c.promised(path, map[string]bool{}))
 	c.pins[path] = c.w.now
 	if c.promised(path, map[string]bool{}) { // it was there when the pin took effect
 		c.fact(path).pinned = true
@@ -327,6 +336,7 @@ func (c *collecting) unpin(ctx context.Context, name string, rng *rand.Rand, pat
 		return
 	}
 	c.mu.Lock()
+	c.note("%s is unpinned", path)
 	c.fact(path).unpinned = true // whenever it takes effect
 	c.mu.Unlock()
 	_, _ = cat.RemovePin(ctx, simCache, path) // done or not, nobody expects the pin to be there

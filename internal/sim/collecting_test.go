@@ -16,6 +16,13 @@ func collectingTrial(seed uint64) Collecting {
 	}
 }
 
+// crowdedTrial is the same with many collectors, which fence each other all the time.
+func crowdedTrial(seed uint64) Collecting {
+	c := collectingTrial(seed)
+	c.Collectors, c.Rounds = 4, 8
+	return c
+}
+
 func runCollecting(t *testing.T, c Collecting) (res CollectingResult) {
 	t.Helper()
 	if *trace {
@@ -29,13 +36,21 @@ func runCollecting(t *testing.T, c Collecting) (res CollectingResult) {
 }
 
 func TestCollectingFreshSeeds(t *testing.T) {
-	begin, n := firstSeed(), *seeds/3
+	collectSeeds(t, "TestCollectingFreshSeeds", *seeds/3, collectingTrial)
+}
+
+func TestCrowdedFreshSeeds(t *testing.T) {
+	collectSeeds(t, "TestCrowdedFreshSeeds", *seeds/6, crowdedTrial)
+}
+
+func collectSeeds(t *testing.T, name string, n int, mk func(uint64) Collecting) {
+	begin := firstSeed()
 	if testing.Short() {
 		n /= 5
 	}
 	var sum CollectingResult
 	for seed := begin; seed < begin+uint64(n); seed++ {
-		res := runCollecting(t, collectingTrial(seed))
+		res := runCollecting(t, mk(seed))
 		sum.Pushed += res.Pushed
 		sum.Refused += res.Refused
 		sum.Read += res.Read
@@ -45,7 +60,7 @@ func TestCollectingFreshSeeds(t *testing.T) {
 		sum.Deleted += res.Deleted
 		sum.Steps += res.Steps
 		if res.Violation != "" {
-			t.Fatalf("seed %d: %s\nagain: go test ./internal/sim -run TestCollectingFreshSeeds -sim.first %d -sim.seeds 3 -sim.trace", seed, res.Violation, seed)
+			t.Fatalf("seed %d: %s\nagain: go test ./internal/sim -run %s -sim.first %d -sim.seeds 6 -sim.trace", seed, res.Violation, name, seed)
 		}
 	}
 	t.Logf("%d seeds from %d: %+v", n, begin, sum)
