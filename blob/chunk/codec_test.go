@@ -25,6 +25,13 @@ func mkRecipe() chunk.Recipe {
 	}
 }
 
+// mkJoined is mkRecipe joined from three parts.
+func mkJoined() chunk.Recipe {
+	r := mkRecipe()
+	r.Breaks = []uint32{1, 57}
+	return r
+}
+
 func mkLayout() chunk.Layout {
 	return chunk.Layout{
 		ID: chunk.PackID{Epoch: 2, Rand: 0xaabb}, Bytes: 10_000,
@@ -48,6 +55,11 @@ const goldenRecipe = "01c0843d01020300000000000000000000000000000000000000000000
 	"0500002801220200000101" + "1b0c" + "007603" +
 	"01e0a712038827" + "7b" + "f0a20401" + "0900000000000000000000000000000000000000000000000000000000000000"
 
+const goldenJoined = "02c0843d0102030000000000000000000000000000000000000000000000000000000000" +
+	"02ac020700000000000000018877665544332211" +
+	"0500002801220200000101" + "1b0c" + "007603" + "020138" +
+	"01e0a712038827" + "7b" + "f0a20401" + "0900000000000000000000000000000000000000000000000000000000000000"
+
 const goldenLayout = "0102bbaa000000000000904e0300a01fefbeadde02000100000000016388270700000003" + "8020a09c010180800488278020"
 
 const goldenMoved = "0202bbaa00000000000003cc00000000000000a846b44203" + "02b817bc05efbeadde" + "0200" + "03a01f0007000000" + "80200003808004" + "88278020"
@@ -66,6 +78,17 @@ func TestGolden(t *testing.T) {
 	}
 	if got := hex.EncodeToString(chunk.AppendRecipe(nil, &r)); got != goldenRecipe {
 		t.Errorf("recipe is\n%s, want\n%s", got, goldenRecipe)
+	}
+	j := mkJoined()
+	if got := hex.EncodeToString(chunk.AppendRecipe(nil, &j)); got != goldenJoined {
+		t.Errorf("joined recipe is\n%s, want\n%s", got, goldenJoined)
+	}
+	gotJ, rest, err := chunk.DecodeRecipe(append(chunk.AppendRecipe(nil, &j), "rest"...))
+	if err != nil || string(rest) != "rest" {
+		t.Fatalf("decode joined recipe: %v, rest %q", err, rest)
+	}
+	if d := cmp.Diff(j, gotJ); d != "" {
+		t.Error(d)
 	}
 	if got := hex.EncodeToString(chunk.AppendLayout(nil, &l)); got != goldenLayout {
 		t.Errorf("layout is\n%s, want\n%s", got, goldenLayout)
@@ -93,6 +116,13 @@ func TestTruncated(t *testing.T) {
 	for n := range whole {
 		if _, _, err := chunk.DecodeRecipe(whole[:n]); err == nil {
 			t.Errorf("%d of %d bytes of a recipe are accepted", n, len(whole))
+		}
+	}
+	j := mkJoined()
+	whole = chunk.AppendRecipe(nil, &j)
+	for n := range whole {
+		if _, _, err := chunk.DecodeRecipe(whole[:n]); err == nil {
+			t.Errorf("%d of %d bytes of a joined recipe are accepted", n, len(whole))
 		}
 	}
 	whole = chunk.AppendLayout(nil, &l)
@@ -141,6 +171,18 @@ func TestMovedLayout(t *testing.T) {
 	}
 }
 
+func TestBreaks(t *testing.T) {
+	for name, breaks := range map[string][]uint32{
+		"at the beginning": {0}, "twice in a place": {5, 5}, "at the end": {58}, "after the end": {1, 59}, "backwards": {9, 8},
+	} {
+		r := mkRecipe()
+		r.Breaks = breaks
+		if got, _, err := chunk.DecodeRecipe(chunk.AppendRecipe(nil, &r)); err == nil {
+			t.Errorf("a break %s: decoded as %+v", name, got)
+		}
+	}
+}
+
 // TestRecipeSize holds the recipe of data pushed at once to its budget.
 func TestRecipeSize(t *testing.T) {
 	r := mkRecipe()
@@ -172,6 +214,11 @@ func TestRecipeRoundTrip(t *testing.T) {
 				First: first, Count: rapid.Uint32Range(1, chunk.MaxPackChunks-first).Draw(t, "count"),
 			})
 		}
+		for at := range r.Chunks() {
+			if at > 0 && at < 100 && rapid.Bool().Draw(t, "break") {
+				r.Breaks = append(r.Breaks, uint32(at))
+			}
+		}
 		r.Size = rapid.Int64Range(0, 1<<50).Draw(t, "size")
 		got, rest, err := chunk.DecodeRecipe(chunk.AppendRecipe(nil, &r))
 		if err != nil || len(rest) != 0 {
@@ -184,8 +231,9 @@ func TestRecipeRoundTrip(t *testing.T) {
 }
 
 func FuzzDecodeRecipe(f *testing.F) {
-	r := mkRecipe()
+	r, j := mkRecipe(), mkJoined()
 	f.Add(chunk.AppendRecipe(nil, &r))
+	f.Add(chunk.AppendRecipe(nil, &j))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		before := allocated()
 		r, rest, err := chunk.DecodeRecipe(src)

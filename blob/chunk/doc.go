@@ -30,6 +30,21 @@
 //	| 1 B     |      |          | compressed length  | 1 B (0, 1) | 32 B, 0  |
 //	+---------+------+----------+--------------------+------------+----------+
 //
+// A recipe that was joined from parts has version 2, and before served
+//
+//	+--------+------------------------------+
+//	| breaks | breaks x                     |
+//	|        | chunks since the last (or 0) |
+//	+--------+------------------------------+
+//
+// with at least one break.
+//
+// # Names and proofs
+//
+// Where a chunk is spoken of without being sent, a [Ref] stands for it: the beginning of
+// its id, and a [Proof] that only somebody can make who has the chunk. See
+// docs/protocol.md and docs/adr/0012-delta-push.md.
+//
 // # Layout format
 //
 //	+---------+-------+---------+-------+--------+-----------------------------+-----------+

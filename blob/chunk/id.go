@@ -32,12 +32,6 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // AppendText appends the form of [ID.String]; it never fails.
 func (id ID) AppendText(dst []byte) ([]byte, error) { return hex.AppendEncode(dst, id[:]), nil }
 
-// Ref is a chunk and its plain length in bytes.
-type Ref struct {
-	ID   ID
-	Size int64
-}
-
 // PackID names a pack. Epoch is the upload epoch in force when the upload of the
 // pack began, Rand is random: a name is used once and never again.
 type PackID struct {

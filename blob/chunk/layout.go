@@ -46,10 +46,13 @@ type Frame struct {
 type Range struct{ First, Count uint32 }
 
 // NewPack is a pack that is durable in the bucket, whose chunks are to be made
-// known. IDs are in the order of the pack; that of a hole is zero.
+// known. IDs are in the order of the pack; that of a hole is zero. Proofs are in the
+// same order, or nil if they are not known: then nobody can refer to the chunks
+// without sending them.
 type NewPack struct {
 	Layout Layout
 	IDs    []ID
+	Proofs []Proof
 }
 
 // Where returns the name of the object that holds the frames.

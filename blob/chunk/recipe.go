@@ -3,6 +3,7 @@ package chunk
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Recipe is the ordered list of chunks that rebuilds a NAR, as runs of
@@ -11,6 +12,7 @@ type Recipe struct {
 	Size    int64    // length of the plain NAR in bytes
 	NarHash [32]byte // SHA-256 of the plain NAR
 	Runs    []Run
+	Breaks  []uint32 // positions of chunks before which the served form breaks; see Served
 	Served  Served
 }
 
@@ -22,7 +24,9 @@ type Run struct {
 }
 
 // Served fixes the compressed form of a NAR for ever: which encoder makes the
-// stretches that no stored frame provides, and how long each of them comes out.
+// stretches that no stored frame provides, and how long each of them comes out. A
+// stretch or a stored frame does not reach over one of the Recipe's Breaks: there, parts
+// that were taken in independently were joined. They ascend, from 1 on.
 type Served struct {
 	Encoder  uint8    // version of the frozen encoder settings
 	Size     int64    // length of the whole served form in bytes
@@ -52,11 +56,19 @@ func (r *Recipe) Packs() []PackID {
 	return packs
 }
 
-const recipeVersion = 1
+const (
+	recipeVersion       = 1
+	joinedRecipeVersion = 2
+)
 
-// AppendRecipe appends the encoding of r described in the package comment.
+// AppendRecipe appends the encoding of r described in the package comment: version 2 if
+// it has breaks, else version 1.
 func AppendRecipe(dst []byte, r *Recipe) []byte {
-	dst = append(dst, recipeVersion)
+	if len(r.Breaks) > 0 {
+		dst = append(dst, joinedRecipeVersion)
+	} else {
+		dst = append(dst, recipeVersion)
+	}
 	dst = binary.AppendUvarint(dst, uint64(r.Size))
 	dst = append(dst, r.NarHash[:]...)
 	packs := r.Packs()
@@ -75,6 +87,14 @@ func AppendRecipe(dst []byte, r *Recipe) []byte {
 		dst = binary.AppendUvarint(dst, uint64(run.Count))
 		after[p] = run.First + run.Count
 	}
+	if len(r.Breaks) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(r.Breaks)))
+		last := uint32(0)
+		for _, at := range r.Breaks {
+			dst = binary.AppendUvarint(dst, uint64(at-last))
+			last = at
+		}
+	}
 	return appendServed(dst, &r.Served)
 }
 
@@ -83,7 +103,10 @@ func AppendRecipe(dst []byte, r *Recipe) []byte {
 func DecodeRecipe(src []byte) (Recipe, []byte, error) {
 	d := decoder{what: "decode recipe", src: src}
 	var r Recipe
-	d.version(recipeVersion)
+	version := d.byte()
+	if d.err == nil && version != recipeVersion && version != joinedRecipeVersion {
+		d.fail("version is %d, want %d or %d", version, recipeVersion, joinedRecipeVersion)
+	}
 	r.Size = d.length()
 	d.bytes(r.NarHash[:])
 	packs := make([]PackID, d.count(9))
@@ -96,6 +119,9 @@ func DecodeRecipe(src []byte) (Recipe, []byte, error) {
 		d.fail("a pack stands in the table twice")
 	}
 	d.runs(&r, packs)
+	if version == joinedRecipeVersion {
+		d.breaks(&r)
+	}
 	d.served(&r.Served)
 	if d.err != nil {
 		return Recipe{}, nil, d.err
@@ -151,6 +177,27 @@ func (d *decoder) runs(r *Recipe, packs []PackID) {
 	}
 	if next != len(packs) {
 		d.fail("%d packs in the table, %d in use", len(packs), next)
+	}
+}
+
+func (d *decoder) breaks(r *Recipe) {
+	n := d.count(1)
+	if n == 0 {
+		d.fail("no breaks, want some")
+		return
+	}
+	r.Breaks = make([]uint32, n)
+	last, chunks := uint64(0), uint64(r.Chunks())
+	for i := range r.Breaks {
+		step := d.uvarint()
+		if d.err == nil && (step == 0 || step >= min(chunks, math.MaxUint32)-last) {
+			d.fail("break %d is %d chunks after chunk %d of %d", i, step, last, chunks)
+		}
+		if d.err != nil {
+			return
+		}
+		last += step
+		r.Breaks[i] = uint32(last)
 	}
 }
 
