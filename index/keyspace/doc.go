@@ -15,11 +15,13 @@
 //	'b' epoch, 4 B  rand, 8 B                   buried object
 //	'c' chunk id, 32 B                          chunk
 //	'd' cache id, 4 B                           cache that is destroyed, or being restored
+//	'e' cache id, 4 B  file hash, 32 B          file that was uploaded by plain Nix
 //	'f' NAR hash, 32 B  cache id, 4 B  hash part, 20 B   former NAR of a path
 //	'g' day, 4 B  cache id, 4 B                 growth of a cache on a day
 //	'h' generation, 4 B  serial, 4 B            touch
 //	'i' cache id, 4 B  name  0                  pin
 //	'i' cache id, 4 B  name  0  number, 4 B     revision of a pin
+//	'j' NAR hash, 32 B                          listing of a NAR
 //	'k' epoch, 4 B  rand, 8 B                   pack
 //	'l' cache id, 4 B  hash part, 20 B          last use of a path
 //	'm'                                         mark: the collection that runs
@@ -32,10 +34,12 @@
 //	's' name                                    secret
 //	't' cache id, 4 B                           totals of a cache; of the store for 0
 //	'u' name                                    counter
+//	'v' epoch, 4 B  rand, 8 B                   when an object was last read back
 //	'w' NAR hash, 32 B                          NAR that no path names
 //	'x' epoch, 4 B  rand, 8 B                   what is condemned in a pack
 //	'y' day, 4 B                                store day that is over
 //	'z'                                         the last round of collection
+//	'S' cache id, 4 B  kind, 1 B  name  0       side object: a log and the like
 //
 // '!' belongs to the log's own bookkeeping and never appears here; '~' to the numbers of
 // what a server has sent to another to commit (wal.LanesKey).
@@ -75,12 +79,19 @@
 //	pin        1 | created | flags | revisions to keep | days to keep | number of the newest
 //	revision   1 | made at | day | store path | by
 //	round      1 | ended | the rest is the summary
+//	upload     1 | day | flags | NAR hash, 32 B | NAR size | file size | compression | hash part, 20 B if claimed
+//	listing    1 | the rest is the listing, a zstd frame
+//	side       1 | day | flags | size | owner kind, 1 B | owner: none, 20 B or 32 B by its kind
+//	             | SHA-256 of the text, 32 B, served size if stored; else the rest is the text, a zstd frame
+//	verified   1 | at | flags
 //
 // Bit 0 of a cache's flags: public. Bit 1: retention is set for this cache; the
 // field is there only then. Ranges are disjoint, ascending and do not touch; gap
 // is the distance from the end of the one before. Flags of an unreferenced NAR: bit 0
 // to be purged, bit 1 without waiting. Bit 0 of a mark's flags: it is running. Flags of
-// a touch: bit 0 a path, bit 1 a recipe. Bit 0 of a pin's flags: keep all revisions.
+// a touch: bit 0 a path, bit 1 a recipe. Bit 0 of a pin's flags: keep all revisions. Bit 0 of
+// an upload's flags: claimed. Bit 0 of a side object's: stored as chunks. Bit 0
+// of those of a verified object: it is damaged.
 //
 // # Store days
 //

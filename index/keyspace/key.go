@@ -7,10 +7,12 @@ const (
 	BuriedPrefix       = 'b'
 	ChunkPrefix        = 'c'
 	DestroyedPrefix    = 'd'
+	UploadPrefix       = 'e'
 	FormerPrefix       = 'f'
 	GrowthPrefix       = 'g'
 	TouchPrefix        = 'h'
 	PinPrefix          = 'i'
+	ListingPrefix      = 'j'
 	PackPrefix         = 'k'
 	LastUsePrefix      = 'l'
 	MarkPrefix         = 'm'
@@ -22,10 +24,12 @@ const (
 	SecretPrefix       = 's'
 	TotalsPrefix       = 't'
 	CounterPrefix      = 'u'
+	VerifiedPrefix     = 'v'
 	UnreferencedPrefix = 'w'
 	CondemnedPrefix    = 'x'
 	DayPrefix          = 'y'
 	RoundPrefix        = 'z'
+	SidePrefix         = 'S'
 )
 
 // Kind names the row type of key for people; "" if it is none of ours.
@@ -64,6 +68,8 @@ func Kind(key []byte) string {
 		return "day"
 	case RoundPrefix:
 		return "round"
+	case VerifiedPrefix:
+		return "verified"
 	case ChunkPrefix:
 		return "chunk"
 	case DestroyedPrefix:
@@ -80,6 +86,12 @@ func Kind(key []byte) string {
 		return "counter"
 	case CondemnedPrefix:
 		return "condemned"
+	case UploadPrefix:
+		return "upload"
+	case ListingPrefix:
+		return "listing"
+	case SidePrefix:
+		return "side"
 	case '~':
 		return "lanes" // the log's, which knows it as wal.LanesKey
 	}
