@@ -97,7 +97,8 @@ type round struct {
 	live   *marks            // chunks that recipes name
 	hot    *marks            // chunks that recipes named which this round has removed
 	gone   map[[32]byte]bool // recipes that this round has removed
-	looked bool              // at all chunks
+	looked *catalog.Mark     // the collection that looked at all chunks; nil: none yet
+	purge  bool              // recipes were removed whose bytes somebody wants to be gone
 	purged bool              // something was buried that somebody wants to be gone
 }
 

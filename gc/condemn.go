@@ -70,7 +70,7 @@ func (r *round) condemn(ctx context.Context) error {
 		return err
 	}
 	r.setMarked(r.due.epoch)
-	r.looked = true
+	r.looked = r.mark
 	return nil
 }
 
@@ -222,6 +222,7 @@ func (r *round) condemnBatch(ctx context.Context, c *condemned, batch []catalog.
 		r.rep.Condemned += int(x.Chunks)
 		r.rep.Dead += x.Bytes
 		if len(x.Objects) > 0 {
+			r.purged = r.purged || r.purge
 			for _, d := range batch {
 				r.purged = r.purged || c.packs[d.Pack].purge
 			}

@@ -196,6 +196,7 @@ func (r *round) removeRecipes(ctx context.Context) error {
 		r.rep.Commits++
 		for _, u := range removed {
 			r.gone[u.NarHash] = true
+			r.purge = r.purge || u.Purge
 		}
 		r.rep.Recipes += len(removed)
 		if err != nil {

@@ -51,23 +51,26 @@ func (r *round) rewrite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(clean) > 0 {
-		r.rep.Commits++
-		if err := r.cat.PurgeDone(ctx, clean); err != nil {
-			return err
-		}
-	}
 	for i, g := range groups {
 		r.o.Progress(Progress{Phase: "write packs again", Done: i, Total: len(groups)})
-		if err := r.rewriteGroup(ctx, g); err != nil {
+		moved, err := r.rewriteGroup(ctx, g)
+		if err != nil {
 			return fmt.Errorf("write packs again without what is dead: %w", err)
 		}
+		clean = append(clean, moved...)
 	}
-	return nil
+	if r.looked == nil || len(clean) == 0 {
+		return nil
+	}
+	r.rep.Commits++
+	if err := r.looked.PurgeDone(ctx, clean); !errors.Is(err, catalog.ErrFenced) {
+		return err
+	}
+	return nil // the collection that has begun meanwhile will see to it
 }
 
 // rewriteGroups chooses objects, a group for each commit. clean are packs that were to be
-// purged and in which nothing dead is left.
+// purged and in which nothing dead is left, as far as this round has looked.
 func (r *round) rewriteGroups(ctx context.Context) (groups [][]*holder, clean []chunk.PackID, err error) {
 	s, err := r.cat.Snapshot(ctx)
 	if err != nil {
@@ -108,11 +111,13 @@ func (r *round) holders(s *catalog.Snapshot) (due []*holder, clean []chunk.PackI
 		}
 		worth[p.Layout.Where()] = true
 		if x.Purge {
-			// Before this round has looked at all chunks, what is to be purged may still
-			// be waiting to be condemned.
 			h := new(holder)
-			if h.add(p); h.dead == 0 && r.looked {
+			switch h.add(p); {
+			case h.dead > 0:
+			case r.looked != nil:
 				clean = append(clean, x.Pack)
+			default: // a round broke off that had not condemned yet what is to be purged
+				r.setMarked(0)
 			}
 		}
 	}
@@ -146,9 +151,10 @@ func (r *round) holders(s *catalog.Snapshot) (due []*holder, clean []chunk.PackI
 }
 
 // rewriteGroup writes the live part of some objects into new ones and moves the packs.
-func (r *round) rewriteGroup(ctx context.Context, group []*holder) error {
+// It returns those of the packs that were to be purged.
+func (r *round) rewriteGroup(ctx context.Context, group []*holder) (purged []chunk.PackID, err error) {
 	var jobs []chunkstore.RewriteJob
-	old := map[chunk.PackID]chunk.Layout{}
+	old := map[chunk.PackID]catalog.PackState{}
 	purge := false
 	for _, h := range group {
 		purge = purge || h.purge
@@ -158,7 +164,7 @@ func (r *round) rewriteGroup(ctx context.Context, group []*holder) error {
 				job.Dead = append(job.Dead, chunk.Range(x))
 			}
 			jobs = append(jobs, job)
-			old[p.Layout.ID] = p.Layout
+			old[p.Layout.ID] = p
 		}
 	}
 	res, err := r.chunks.Rewrite(ctx, jobs)
@@ -171,7 +177,7 @@ func (r *round) rewriteGroup(ctx context.Context, group []*holder) error {
 		r.rep.WrittenBytes += o.Bytes
 		move := catalog.Move{Object: o.ID, Bytes: o.Bytes}
 		for _, l := range o.Layouts {
-			move.Packs = append(move.Packs, catalog.MovedPack{Old: old[l.ID], New: l})
+			move.Packs = append(move.Packs, catalog.MovedPack{Old: old[l.ID].Layout, New: l})
 		}
 		buried, moveErr := r.cat.MovePacks(ctx, move)
 		r.rep.Commits++
@@ -179,10 +185,15 @@ func (r *round) rewriteGroup(ctx context.Context, group []*holder) error {
 		case errors.Is(moveErr, catalog.ErrStale), errors.Is(moveErr, catalog.ErrChunksMissing):
 			continue // somebody was here meanwhile; what was written is an orphan
 		case moveErr != nil:
-			return errors.Join(err, moveErr)
+			return purged, errors.Join(err, moveErr)
 		}
 		r.rep.Rewritten += len(o.Layouts)
 		r.purged = r.purged || purge && len(buried) > 0
+		for _, l := range o.Layouts {
+			if old[l.ID].Condemned.Purge {
+				purged = append(purged, l.ID)
+			}
+		}
 	}
-	return err
+	return purged, err
 }

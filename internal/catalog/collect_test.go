@@ -554,8 +554,10 @@ func (m *collection) forget(rt *rapid.T) {
 	for i := range x {
 		packs = append(packs, x[i].Pack)
 	}
-	if err := m.PurgeDone(m.t.Context(), packs); err != nil {
-		rt.Fatal(err)
+	if m.mark != nil {
+		if err := m.mark.PurgeDone(m.t.Context(), packs); err != nil {
+			rt.Fatal(err)
+		}
 	}
 	if _, err := m.ForgetCondemned(m.t.Context(), packs); err != nil {
 		rt.Fatal(err)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -174,10 +175,15 @@ func (g *graves) leave() error {
 }
 
 // PurgeDone forgets that packs were to be rewritten at any ratio, of those in which
-// everything dead is a hole, and of those that are not known any more.
-func (c *Catalog) PurgeDone(ctx context.Context, packs []chunk.PackID) error {
+// everything dead is a hole, and of those that are not known any more. It is for the
+// collection that has looked at all chunks, also after its end, and fails with ErrFenced
+// once another has begun: that may have removed recipes of chunks that only look alive.
+func (m *Mark) PurgeDone(ctx context.Context, packs []chunk.PackID) error {
 	for part := range slices.Chunk(packs, opPaths) {
-		_, err := c.wal.Commit(ctx, wal.Op{Name: "purge done", Cost: len(part) * 64, Build: func(v wal.View) ([]wal.Entry, error) {
+		_, err := m.catalog.wal.Commit(ctx, wal.Op{Name: "purge done", Cost: len(part) * 64, Build: func(v wal.View) ([]wal.Entry, error) {
+			if row, _, err := read(v, keyspace.AppendMarkKey(nil), keyspace.DecodeMark); err != nil || row.Generation != m.generation {
+				return nil, cmp.Or(err, ErrFenced)
+			}
 			b, err := newBooks(v)
 			if err != nil {
 				return nil, err
