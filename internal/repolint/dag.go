@@ -29,6 +29,7 @@ func Allowed() map[string][]string {
 		"compact":           {"wal", "blob"},
 		"blob/chunkstore":   {"blob", "blob/pack", "blob/chunk"},
 		"internal/nixstore": {"nix/nar", "nix"},
+		"internal/queue":    {"nix"},
 
 		"wal":            {"blob"},
 		"index/keyspace": {"blob/chunk", "nix"},
