@@ -23,10 +23,10 @@ const (
 	stateBegin = 0x00
 	stateLater = 0x01
 
-	// The standard library's encoding of the state of crypto/sha256: this magic, the
+	// The standard library's encoding of the state of crypto/sha256: this head, the
 	// words, a block of which the first bytes are the tail, the length.
-	shaMagic = "sha\x03"
-	shaBytes = len(shaMagic) + 32 + sha256.BlockSize + 8
+	shaHead = "sha\x03"
+	shaBytes = len(shaHead) + 32 + sha256.BlockSize + 8
 )
 
 // SHAStateOf returns the state of h, which must be from crypto/sha256.
@@ -40,14 +40,14 @@ func SHAStateOf(h hash.Hash) (SHAState, error) {
 	if err != nil {
 		return SHAState{}, fmt.Errorf("take the state of a hash: %w", err)
 	}
-	if len(b) != shaBytes || string(b[:len(shaMagic)]) != shaMagic {
+	if len(b) != shaBytes || string(b[:len(shaHead)]) != shaHead {
 		return SHAState{}, fmt.Errorf("take the state of a hash: found %d bytes that begin with %q, want those of SHA-256", len(b), b[:min(len(b), 4)])
 	}
 	var s SHAState
 	if s.length = binary.BigEndian.Uint64(b[shaBytes-8:]); s.length == 0 {
 		return s, nil
 	}
-	b = b[len(shaMagic):]
+	b = b[len(shaHead):]
 	for i := range s.words {
 		s.words[i] = binary.BigEndian.Uint32(b[4*i:])
 	}
@@ -62,7 +62,7 @@ func (s *SHAState) Hash() hash.Hash {
 		return h
 	}
 	b := make([]byte, 0, shaBytes)
-	b = append(b, shaMagic...)
+	b = append(b, shaHead...)
 	for _, w := range s.words {
 		b = binary.BigEndian.AppendUint32(b, w)
 	}

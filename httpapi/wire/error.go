@@ -30,4 +30,13 @@ const (
 	ErrorTimeout      = "Timeout"
 	ErrorNotSupported = "NotSupported"
 	ErrorReadOnly     = "ReadOnly"
+
+	ErrorUnsupportedVersion = "UnsupportedVersion"
+	ErrorProofKey           = "ProofKey"
+	ErrorBadChunk           = "BadChunk"
+	ErrorBadReceipts        = "BadReceipts"
+	ErrorBadNar             = "BadNar"
+	ErrorChunksMissing      = "ChunksMissing"
+	ErrorAbsentReferences   = "AbsentReferences"
+	ErrorConflict           = "Conflict"
 )

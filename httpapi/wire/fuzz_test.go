@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/url"
 	"path"
 	"testing"
@@ -94,6 +96,80 @@ func FuzzMissingPaths(f *testing.F) {
 		_, parts, err := DecodeMissingPaths(bytes.NewReader(body), limit, nil)
 		if len(parts) > limit || err != nil && parts != nil {
 			t.Fatalf("%d parts, %v", len(parts), err)
+		}
+	})
+}
+
+func FuzzDeltaBodies(f *testing.F) {
+	f.Add([]byte(`{"paths":[{"store_path":"p","nar_hash":"h","nar_size":1,"references":["r"],"deriver":"d","system":"s","ca":"c","sigs":["x"],"pin":{"name":"n"},"receipts":["AAAA"]}]}`))
+	f.Add([]byte(`{"paths":[{"store_path":"p","nar_hash":"h","nar_size":1,"receipts":[]}],"y":1}`))
+	f.Add([]byte(`{"receipts":["AAAA","BBBB"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		const limit = 2
+		if r, err := DecodeCommit(body, limit); err == nil {
+			if len(r.Paths) > limit || len(r.Paths) == 0 {
+				t.Fatalf("%d paths", len(r.Paths))
+			}
+			for i := range r.Paths { // absent and empty are the same
+				p := &r.Paths[i]
+				if len(p.References) == 0 {
+					p.References = nil
+				}
+				if len(p.Sigs) == 0 {
+					p.Sigs = nil
+				}
+			}
+			again(t, r, func(b []byte) (CommitRequest, error) { return DecodeCommit(b, limit) })
+		}
+		if r, err := DecodeJoin(body); err == nil {
+			again(t, r, DecodeJoin)
+		}
+	})
+}
+
+// FuzzBatch: what is a batch is the only spelling of its items.
+func FuzzBatch(f *testing.F) {
+	f.Add(goldenBatch())
+	f.Add([]byte("CDB1S\x00E"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		limits := testLimits()
+		r := NewBatchReader(bytes.NewReader(body), limits)
+		out := AppendBatch(nil)
+		plain, known := int64(0), 0
+		for {
+			item, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				if _, again := r.Next(); again == nil || again.Error() != err.Error() {
+					t.Fatalf("after %v: %v", err, again)
+				}
+				return
+			}
+			switch item.Kind {
+			case BatchSegment:
+				out = AppendSegment(out, item.State)
+				plain, known = 0, 0
+			case BatchFrame:
+				for _, n := range item.Sizes {
+					plain += int64(n)
+				}
+				if len(item.Names) != len(item.Sizes) || plain > limits.SegmentBytes || cap(item.Frame) > 2*limits.EncodedFrameBytes()+128<<10 {
+					t.Fatalf("%d names, %d sizes, %d plain bytes, %d bytes of memory", len(item.Names), len(item.Sizes), plain, cap(item.Frame))
+				}
+				out = AppendFrame(out, item.Names, item.Sizes, item.Frame)
+			case BatchKnown:
+				if known += len(item.Refs); known > limits.KnownChunks() {
+					t.Fatalf("%d known chunks", known)
+				}
+				out = AppendKnown(out, item.Refs)
+			case BatchEnd:
+				out = AppendSegmentEnd(out)
+			}
+		}
+		if !bytes.Equal(out, body) {
+			t.Fatalf("%x is read as %x", body, out)
 		}
 	})
 }
