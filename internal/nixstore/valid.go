@@ -54,3 +54,7 @@ func (s *Store) AddIndirectRoot(ctx context.Context, link string) error {
 	}
 	return nil
 }
+
+// RealStoreDir is where the files of the store are, which need not be the directory
+// that its paths name.
+func (s *Store) RealStoreDir() string { return s.o.RealStoreDir }

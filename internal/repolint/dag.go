@@ -19,7 +19,7 @@ func Allowed() map[string][]string {
 		"gc":      {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
 		"httpapi": {"internal/catalog", "internal/auth", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
 
-		"internal/fsck":     {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
+		"internal/fsck":     {"internal/catalog", "blob/chunkstore", "blob/chunk", "blob", "nix", "wal"},
 		"internal/recovery": {"wal", "index", "index/keyspace", "compact", "blob", "blob/pack", "blob/chunk"},
 
 		"internal/catalog": {"wal", "index", "index/keyspace", "blob/chunk", "nix"},
@@ -30,6 +30,8 @@ func Allowed() map[string][]string {
 		"blob/chunkstore":   {"blob", "blob/pack", "blob/chunk"},
 		"internal/nixstore": {"nix/nar", "nix"},
 		"internal/queue":    {"nix"},
+
+		"internal/storewatch": {"internal/nixstore", "nix"},
 
 		"wal":            {"blob"},
 		"index/keyspace": {"blob/chunk", "nix"},
