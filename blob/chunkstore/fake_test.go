@@ -18,6 +18,7 @@ type directory struct {
 	mu     sync.Mutex // guards all below
 	epoch  uint32
 	chunks map[chunk.ID]chunk.Location
+	refs   map[chunk.Ref]chunk.Location
 	packs  map[chunk.PackID]chunk.Layout
 	ids    map[chunk.PackID][]chunk.ID
 	dead   map[chunk.PackID][]chunk.Range // condemned, in packs that are known or were
@@ -26,7 +27,7 @@ type directory struct {
 }
 
 func newDirectory() *directory {
-	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID), dead: make(map[chunk.PackID][]chunk.Range)}
+	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), refs: make(map[chunk.Ref]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID), dead: make(map[chunk.PackID][]chunk.Range)}
 }
 
 func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
@@ -35,6 +36,16 @@ func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Loc
 	at, known := make([]chunk.Location, len(ids)), make([]bool, len(ids))
 	for i, id := range ids {
 		at[i], known[i] = d.chunks[id]
+	}
+	return at, known, nil
+}
+
+func (d *directory) LookupRefs(_ context.Context, refs []chunk.Ref) ([]chunk.Location, []bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, known := make([]chunk.Location, len(refs)), make([]bool, len(refs))
+	for i, r := range refs {
+		at[i], known[i] = d.refs[r]
 	}
 	return at, known, nil
 }
@@ -69,6 +80,9 @@ func (d *directory) CommitPacks(_ context.Context, packs []chunk.NewPack) error 
 		for i, id := range p.IDs {
 			if _, ok := d.chunks[id]; !ok {
 				d.chunks[id] = chunk.Location{Pack: l.ID, Index: uint32(i)}
+				if p.Proofs != nil {
+					d.refs[chunk.Ref{Name: id.Name(), Proof: p.Proofs[i]}] = d.chunks[id]
+				}
 			}
 		}
 	}
@@ -139,6 +153,7 @@ func (d *directory) copy() *directory {
 	defer d.mu.Unlock()
 	other := newDirectory()
 	maps.Copy(other.chunks, d.chunks)
+	maps.Copy(other.refs, d.refs)
 	maps.Copy(other.packs, d.packs)
 	maps.Copy(other.ids, d.ids)
 	maps.Copy(other.dead, d.dead)

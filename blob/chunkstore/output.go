@@ -9,10 +9,11 @@ import (
 // frame is a frame made by this process. A frame is filled by one Write; once it
 // is in a pack, other Writes may refer to its chunks.
 type frame struct {
-	ids   []chunk.ID
-	sizes []uint32
-	n     uint32 // chunks
-	data  []byte // compressed; nil once it is in the pack
+	ids    []chunk.ID
+	proofs []chunk.Proof
+	sizes  []uint32
+	n      uint32 // chunks
+	data   []byte // compressed; nil once it is in the pack
 
 	pack  *openPack // set together with first when it is put into a pack
 	first uint32    // position of its first chunk there
@@ -61,6 +62,20 @@ type frameRun struct {
 func (o *output) frame(ctx context.Context, f *frame, plain []byte) error {
 	o.refs(place{frame: f}, f.n)
 	return o.enqueue(ctx, &job{frame: f}, plain)
+}
+
+// adopt takes a filled frame that somebody else has compressed, in a buffer of the pool.
+func (o *output) adopt(ctx context.Context, f *frame, data []byte) error {
+	o.refs(place{frame: f}, f.n)
+	j := &job{frame: f, data: data, done: make(chan struct{})}
+	close(j.done)
+	o.queue = append(o.queue, j)
+	for len(o.queue) > encodesAhead() {
+		if err := o.collect(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stretch takes the plain bytes of chunks whose references went before.
@@ -138,7 +153,7 @@ func (o *output) flushGroup(ctx context.Context) error {
 				delete(o.w.split.own, id)
 			}
 		}
-		f.ids, f.sizes = nil, nil
+		f.ids, f.proofs, f.sizes = nil, nil, nil
 	}
 	clear(o.group)
 	o.group, o.groupBytes = o.group[:0], 0

@@ -43,6 +43,7 @@ type openPack struct {
 	sealed  bool // packer.mu
 	full    bool // committed by the packer itself; set when sealed
 	ids     []chunk.ID
+	proofs  []chunk.Proof // until it is uploaded
 
 	name atomic.Pointer[chunk.PackID] // set when the upload starts
 
@@ -80,6 +81,7 @@ func (p *packer) add(ctx context.Context, frames []*frame) error {
 		p.s.buffers.put(f.data)
 		f.pack, f.data = o, nil
 		o.ids = append(o.ids, f.ids...)
+		o.proofs = append(o.proofs, f.proofs...)
 		for i, id := range f.ids {
 			if _, ok := p.pending[id]; !ok {
 				p.pending[id] = place{frame: f, index: uint32(i)}
@@ -170,7 +172,7 @@ func (p *packer) upload(o *openPack) {
 			o.err = fmt.Errorf("commit %s: %w", pack.Key(o.np.Layout.ID), err)
 		} else {
 			p.s.m.commits.Inc()
-			o.np.IDs = nil // known by now, and a large NAR has many packs
+			o.np.IDs, o.np.Proofs = nil, nil // known by now, and a large NAR has many packs
 		}
 	}
 	o.builder = nil
@@ -199,6 +201,7 @@ func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
 	}
 	o.name.Store(&id)
 	object, np := o.builder.Seal(id)
+	np.Proofs, o.proofs = o.proofs, nil
 	o.buf = object[:0]
 	if _, err := p.s.bucket.Put(ctx, pack.Key(id), object); err != nil {
 		o.buf = nil // a request that was given up may still be reading it

@@ -100,6 +100,7 @@ type plan struct {
 	pieces  []piece
 	size    int64
 	encoder uint8 // version for the stretches; 0 = leave them plain
+	trusted bool  // who reads it hashes the whole: chunks need not be compared with their ids
 }
 
 // layoutFunc finds the layout of a pack.
@@ -162,10 +163,15 @@ type planner struct {
 	stretch  int
 	allLoose bool
 	pending  piece // the stretch being gathered, if it has runs
+
+	at     uint32   // how many chunks there were so far
+	broke  bool     // a stretch ended at a break, and nothing came after it yet
+	needed []uint32 // the breaks without which the plan would be another
 }
 
 func (b *planner) walk(ctx context.Context, layout layoutFunc, r *chunk.Recipe) error {
 	views := make(map[chunk.PackID]*packView)
+	breaks := r.Breaks
 	for i := 0; i < len(r.Runs); {
 		// Neighbouring runs of one pack are one run.
 		run := r.Runs[i]
@@ -183,12 +189,31 @@ func (b *planner) walk(ctx context.Context, layout layoutFunc, r *chunk.Recipe) 
 		if uint64(run.First)+uint64(run.Count) > uint64(len(v.Sizes)) {
 			return fmt.Errorf("plan nar %x: it uses chunks %d+%d of %s, which has %d", r.NarHash, run.First, run.Count, pack.Key(run.Pack), len(v.Sizes))
 		}
-		if err := b.run(v, run.First, run.First+run.Count); err != nil {
-			return fmt.Errorf("plan nar %x: %w", r.NarHash, err)
+		for rest := run; rest.Count > 0; {
+			part := rest.Count
+			if len(breaks) > 0 {
+				if breaks[0] == b.at {
+					b.flushAtBreak()
+					breaks = breaks[1:]
+					continue
+				}
+				part = min(part, breaks[0]-b.at)
+			}
+			if err := b.run(v, rest.First, rest.First+part); err != nil {
+				return fmt.Errorf("plan nar %x: %w", r.NarHash, err)
+			}
+			b.at += part
+			rest.First, rest.Count = rest.First+part, rest.Count-part
 		}
 	}
 	b.flush()
 	return nil
+}
+
+// flushAtBreak ends what must not reach over a break.
+func (b *planner) flushAtBreak() {
+	b.broke = len(b.pending.runs) > 0
+	b.flush()
 }
 
 // run adds the chunks from up to to of v, which the NAR has one after another. A frame
@@ -214,6 +239,7 @@ func (b *planner) run(v *packView, from, to uint32) error {
 
 func (b *planner) whole(v *packView, f int) {
 	b.flush()
+	b.broke = false
 	if n := len(b.pieces); n > 0 {
 		last := &b.pieces[n-1]
 		next := last.first + last.count
@@ -228,6 +254,10 @@ func (b *planner) whole(v *packView, f int) {
 
 func (b *planner) loose(v *packView, i uint32) {
 	size := int(v.Sizes[i])
+	if b.broke {
+		b.needed = append(b.needed, b.at)
+		b.broke = false
+	}
 	if b.pending.plain+size > b.stretch && len(b.pending.runs) > 0 {
 		b.flush()
 	}

@@ -57,9 +57,10 @@ func (a slot) stored() (*chunk.PackID, uint32) {
 
 // piecePart is one chunk of the NAR on its way through the splitter.
 type piecePart struct {
-	id   chunk.ID
-	data []byte // plain
-	at   place  // if it is known
+	id    chunk.ID
+	proof chunk.Proof
+	data  []byte // plain
+	at    place  // if it is known
 }
 
 // splitter decides for every chunk of a NAR, in order, how it is stored and how
@@ -97,7 +98,7 @@ func (sp *splitter) chunk(ctx context.Context, c piecePart, known bool) error {
 		return sp.pass(ctx, c)
 	}
 	// Known, after new ones: what comes next decides.
-	sp.held = append(sp.held, piecePart{id: c.id, data: sp.copyTo(&sp.copies, c.data), at: c.at})
+	sp.held = append(sp.held, piecePart{id: c.id, proof: c.proof, data: sp.copyTo(&sp.copies, c.data), at: c.at})
 	sp.heldBytes += len(c.data)
 	if sp.heldBytes <= sp.s.o.RestoreBytes {
 		return nil
@@ -156,6 +157,7 @@ func (sp *splitter) add(ctx context.Context, c piecePart) error {
 		sp.own[c.id] = place{frame: f, index: uint32(len(f.ids))}
 	}
 	f.ids = append(f.ids, c.id)
+	f.proofs = append(f.proofs, c.proof)
 	f.sizes = append(f.sizes, uint32(len(c.data)))
 	f.n = uint32(len(f.ids))
 	sp.data = sp.s.buffers.append(sp.data, c.data, sp.s.o.FrameBytes)

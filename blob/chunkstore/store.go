@@ -24,6 +24,9 @@ import (
 type Directory interface {
 	// LookupChunks says for every id where the chunk lies, and whether it is known.
 	LookupChunks(ctx context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error)
+	// LookupRefs is LookupChunks for chunks of which only who has them can speak: one is
+	// known only if its name and its proof are right.
+	LookupRefs(ctx context.Context, refs []chunk.Ref) ([]chunk.Location, []bool, error)
 	// PackLayout returns the layout of a known pack, or chunk.ErrNoPack.
 	PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layout, error)
 	// CommitPacks makes packs and their chunks known; it is durable when it
@@ -35,6 +38,7 @@ type Directory interface {
 
 // Options tune a Store. The zero value works.
 type Options struct {
+	ProofKey      chunk.ProofKey   // makes the proofs of chunks
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
 	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 512 KiB
 	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 16 KiB, negative = never
@@ -101,6 +105,9 @@ const (
 	// objects the ids of their chunks (some 40 KiB each).
 	layoutsKept = 512
 	footersKept = 128
+	// segmentsKept segments of NARs are remembered, some KiB each, so that what was read
+	// for its hash is not read again.
+	segmentsKept = 4096
 )
 
 // Store stores NARs as chunks in packs and gives them back. Its methods may be
@@ -127,7 +134,8 @@ type Store struct {
 	peers        *peers
 	layouts      *lru[chunk.PackID, *packView]
 	footers      *lru[chunk.PackID, *footerEntry]
-	refused      *lru[string, struct{}] // etags
+	refused      *lru[string, struct{}]  // etags
+	segments     *lru[[32]byte, Segment] // that were taken in, by state and runs
 	buffers      bufferPool
 }
 
@@ -161,6 +169,7 @@ func New(bucket blob.Bucket, dir Directory, o Options) (*Store, error) {
 	s.layouts = newLRU[chunk.PackID, *packView](layoutsKept)
 	s.footers = newLRU[chunk.PackID, *footerEntry](footersKept)
 	s.refused = newLRU[string, struct{}](refusedKept)
+	s.segments = newLRU[[32]byte, Segment](segmentsKept)
 	return s, nil
 }
 

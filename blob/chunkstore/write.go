@@ -197,6 +197,7 @@ func (w *writer) fill(r io.Reader) (eof bool, err error) {
 func (w *writer) cut(ctx context.Context, eof bool) error {
 	profile := w.s.o.Profile
 	var ids []chunk.ID
+	var proofs []chunk.Proof
 	var parts [][]byte
 	rest := w.buf
 	for len(rest) > 0 && (eof || len(rest) >= profile.Max) {
@@ -206,9 +207,9 @@ func (w *writer) cut(ctx context.Context, eof bool) error {
 	}
 	cut := w.buf[:len(w.buf)-len(rest)]
 	w.hash(cut, func() {
-		ids = make([]chunk.ID, len(parts))
+		ids, proofs = make([]chunk.ID, len(parts)), make([]chunk.Proof, len(parts))
 		for i, p := range parts {
-			ids[i] = chunk.Sum(p)
+			ids[i], proofs[i] = w.s.o.ProofKey.Sum(p)
 		}
 	})
 	if len(parts) > 0 {
@@ -217,7 +218,7 @@ func (w *writer) cut(ctx context.Context, eof bool) error {
 			return err
 		}
 		for i, id := range ids {
-			if err := w.split.chunk(ctx, piecePart{id: id, data: parts[i], at: places[i]}, known[i]); err != nil {
+			if err := w.split.chunk(ctx, piecePart{id: id, proof: proofs[i], data: parts[i], at: places[i]}, known[i]); err != nil {
 				return err
 			}
 		}
@@ -289,10 +290,7 @@ func (w *writer) seal(ctx context.Context) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	s := w.s
-	s.m.plain.AddInt64(res.PlainBytes)
-	s.m.fresh.AddInt64(res.NewBytes)
-	s.m.stored.AddInt64(res.StoredBytes)
+	w.count()
 	if w.fileHash != nil {
 		res.Recipe.Served.FileHash = [32]byte(w.fileHash.Sum(nil))
 	}
@@ -301,6 +299,13 @@ func (w *writer) seal(ctx context.Context) error {
 		w.tee = nil
 	}
 	return nil
+}
+
+// count adds what was done to the metrics.
+func (w *writer) count() {
+	w.s.m.plain.AddInt64(w.res.PlainBytes)
+	w.s.m.fresh.AddInt64(w.res.NewBytes)
+	w.s.m.stored.AddInt64(w.res.StoredBytes)
 }
 
 // check plans the recipe as a reader will, which gives the length of the served

@@ -1,0 +1,508 @@
+package chunkstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/celler/celler/blob/chunk"
+)
+
+// Batch takes in segments of NARs that come as frames which somebody else has
+// compressed, and as references to chunks that are known. See docs/protocol.md.
+//
+// Begin, then Frame and Known in the order of the NAR, then End, for every segment; at
+// last Settle. It belongs to one goroutine. Whatever happens, Close must be called.
+type Batch struct {
+	s     *Store
+	epoch uint32
+	held  *semaphore.Weighted
+	segs  []*segment
+	open  *segment
+}
+
+// Segment is a stretch of a NAR that is in the store.
+type Segment struct {
+	From, To  chunk.SHAState // of SHA-256 over the NAR, before and after it
+	Plain     int64          // its bytes
+	Runs      []chunk.Run    // its chunks
+	Stretches []uint32       // what Served.Segments is to have of it
+	Encoder   uint8          // and Served.Encoder
+
+	// Missing are the chunks of Known that are not there, counted from the first of the
+	// segment. If there are any, only From is set besides.
+	Missing []int
+}
+
+// BadChunkError reports that what was sent is not what it was said to be.
+type BadChunkError struct {
+	Segment int // number in the batch
+	Item    int // number in the segment: of the Frame or Known
+	Problem string
+}
+
+func (e *BadChunkError) Error() string {
+	return fmt.Sprintf("segment %d, item %d: %s", e.Segment, e.Item, e.Problem)
+}
+
+// segment is one that is being taken in.
+type segment struct {
+	n     int // number in the batch
+	w     writer
+	hash  hash.Hash
+	items int
+	size  int64     // plain bytes so far
+	plain io.Writer // that gets them too, or nil
+	next  []item    // not taken in yet: from the first reference on
+	known int       // chunks of all references
+	res   Segment
+}
+
+// item is a frame or references.
+type item struct {
+	n     int
+	names []chunk.Name
+	sizes []uint32
+	data  []byte // compressed, in a buffer of the pool
+	refs  []chunk.Ref
+}
+
+// Batch begins one. It waits for memory.
+func (s *Store) Batch(ctx context.Context) (*Batch, error) {
+	b := &Batch{s: s}
+	soon, cancel := context.WithTimeout(ctx, extraAfter)
+	defer cancel()
+	b.held = s.large
+	if err := s.large.Acquire(soon, 1); err != nil {
+		b.held = s.extra
+		if err := s.extra.Acquire(ctx, 1); err != nil {
+			return nil, fmt.Errorf("take in a batch: wait for memory: %w", err)
+		}
+	}
+	var err error
+	if b.epoch, err = s.dir.UploadEpoch(ctx); err != nil {
+		b.held.Release(1)
+		return nil, fmt.Errorf("take in a batch: look up upload epoch: %w", err)
+	}
+	return b, nil
+}
+
+// Close ends the batch. What was not settled may be stored or not.
+func (b *Batch) Close() {
+	for _, seg := range b.segs {
+		seg.w.out.drop()
+		seg.forget(b.s)
+	}
+	b.segs, b.open = nil, nil
+	if b.held != nil {
+		b.held.Release(1)
+		b.held = nil
+	}
+}
+
+// forget gives back the frames that were not taken in.
+func (seg *segment) forget(s *Store) {
+	for i := range seg.next {
+		s.buffers.put(seg.next[i].data)
+	}
+	seg.next = nil
+}
+
+// Begin begins a segment, before which the hash of the NAR was in the state from. All
+// plain bytes of the segment are written to plain as well, unless it is nil; an error of
+// that ends the batch.
+func (b *Batch) Begin(from chunk.SHAState, plain io.Writer) error {
+	if b.open != nil {
+		return errors.New("take in a segment: the one before has not ended")
+	}
+	seg := &segment{n: len(b.segs), w: writer{s: b.s, epoch: b.epoch}, hash: from.Hash(), plain: plain, res: Segment{From: from}}
+	seg.w.out = output{w: &seg.w}
+	seg.w.split = splitter{s: b.s, out: &seg.w.out, own: make(map[chunk.ID]place)}
+	b.segs, b.open = append(b.segs, seg), seg
+	return nil
+}
+
+// Frame takes a zstd frame whose content is the chunks names of the given lengths. It
+// keeps nothing of data and sizes. A *BadChunkError says what is wrong with it.
+func (b *Batch) Frame(ctx context.Context, names []chunk.Name, sizes []uint32, data []byte) error {
+	seg := b.open
+	if seg == nil {
+		return errors.New("take in a frame: no segment has begun")
+	}
+	it := item{n: seg.items, names: names, sizes: slices.Clone(sizes)}
+	seg.items++
+	if err := b.s.checkFrame(it.names, it.sizes, data); err != nil {
+		return b.bad(seg, it.n, err)
+	}
+	it.data = append(b.s.buffers.get(len(data)), data...)
+	if len(seg.next) > 0 {
+		seg.next = append(seg.next, it)
+		return nil
+	}
+	return b.frame(ctx, seg, &it)
+}
+
+// Known takes references to chunks that are in the store, if they still are.
+func (b *Batch) Known(refs []chunk.Ref) error {
+	seg := b.open
+	if seg == nil {
+		return errors.New("take in references: no segment has begun")
+	}
+	seg.next = append(seg.next, item{n: seg.items, refs: slices.Clone(refs)})
+	seg.items++
+	seg.known += len(refs)
+	return nil
+}
+
+func (b *Batch) bad(seg *segment, item int, err error) error {
+	if problem, ok := errors.AsType[*badFrameError](err); ok {
+		return &BadChunkError{Segment: seg.n, Item: item, Problem: problem.problem}
+	}
+	return fmt.Errorf("take in segment %d, item %d: %w", seg.n, item, err)
+}
+
+// End ends the segment.
+func (b *Batch) End(ctx context.Context) error {
+	seg := b.open
+	if seg == nil {
+		return errors.New("end a segment: none has begun")
+	}
+	b.open = nil
+	places, err := b.s.find(ctx, seg)
+	if err != nil {
+		return fmt.Errorf("take in segment %d: %w", seg.n, err)
+	}
+	if err := b.rest(ctx, seg, places); err != nil {
+		return err
+	}
+	if err := seg.w.split.endPass(ctx); err != nil {
+		return err
+	}
+	return seg.w.out.finish(ctx)
+}
+
+// rest takes in what waited for the end of the segment.
+func (b *Batch) rest(ctx context.Context, seg *segment, places []place) error {
+	defer seg.forget(b.s)
+	var read io.Reader
+	if len(seg.res.Missing) == 0 && seg.known > 0 {
+		if res, ok := b.remembered(seg, places); ok {
+			seg.res = res
+			return nil
+		}
+		rd, err := b.s.chunks(ctx, places)
+		if err != nil {
+			return fmt.Errorf("take in segment %d: %w", seg.n, err)
+		}
+		defer rd.Close()
+		read = rd
+	}
+	var buf []byte
+	for i := range seg.next {
+		it := &seg.next[i]
+		if it.data != nil {
+			if err := b.frame(ctx, seg, it); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, at := range places[:len(it.refs)] {
+			if read == nil {
+				break // it is incomplete anyway
+			}
+			n := int(at.view.Sizes[at.index])
+			buf = slices.Grow(buf[:0], n)[:n]
+			if _, err := io.ReadFull(read, buf); err != nil {
+				return fmt.Errorf("take in segment %d: read a known chunk: %w", seg.n, err)
+			}
+			if err := seg.plainBytes(buf); err != nil {
+				return err
+			}
+			if err := seg.w.split.chunk(ctx, piecePart{data: buf, at: at}, true); err != nil {
+				return err
+			}
+		}
+		places = places[len(it.refs):]
+	}
+	return nil
+}
+
+// plainBytes goes on with the hash.
+func (seg *segment) plainBytes(p []byte) error {
+	seg.size += int64(len(p))
+	seg.hash.Write(p)
+	if seg.plain == nil {
+		return nil
+	}
+	_, err := seg.plain.Write(p)
+	return err
+}
+
+// frame takes in a frame: as it is, unless exactly such a frame is there already.
+func (b *Batch) frame(ctx context.Context, seg *segment, it *item) error {
+	plain, err := b.s.openFrame(it)
+	if err != nil {
+		return b.bad(seg, it.n, err)
+	}
+	defer b.s.buffers.put(plain)
+	f := &frame{n: uint32(len(it.sizes)), sizes: it.sizes}
+	parts := make([][]byte, len(it.sizes))
+	rest := plain
+	for i, n := range it.sizes {
+		parts[i], rest = rest[:n], rest[n:]
+		id, proof := b.s.o.ProofKey.Sum(parts[i])
+		if id.Name() != it.names[i] {
+			return b.bad(seg, it.n, badFrame("chunk %d hashes to %x…, its name is %x", i, id.Name(), it.names[i]))
+		}
+		f.ids, f.proofs = append(f.ids, id), append(f.proofs, proof)
+	}
+	if err := seg.plainBytes(plain); err != nil {
+		return err
+	}
+	w := &seg.w
+	places, known, err := w.lookup(ctx, f.ids, parts)
+	if err != nil {
+		return err
+	}
+	pieces := make([]piecePart, len(parts))
+	for i := range parts {
+		pieces[i] = piecePart{id: f.ids[i], proof: f.proofs[i], data: parts[i], at: places[i]}
+	}
+	if !slices.Contains(known, false) && wholeFrames(pieces) {
+		for _, p := range pieces {
+			if err := w.split.chunk(ctx, p, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := w.split.endPass(ctx); err != nil {
+		return err
+	}
+	for i, p := range parts {
+		if !known[i] {
+			w.res.NewBytes += int64(len(p))
+		}
+	}
+	data := it.data
+	it.data = nil
+	return w.out.adopt(ctx, f, data)
+}
+
+// find returns where the chunks of all references of the segment lie, or notes which
+// of them are missing.
+func (s *Store) find(ctx context.Context, seg *segment) ([]place, error) {
+	if seg.known == 0 {
+		return nil, nil
+	}
+	refs := make([]chunk.Ref, 0, seg.known)
+	for i := range seg.next {
+		refs = append(refs, seg.next[i].refs...)
+	}
+	locations, known, err := s.dir.LookupRefs(ctx, refs)
+	if err != nil {
+		return nil, fmt.Errorf("look up %d references: %w", len(refs), err)
+	}
+	if len(locations) != len(refs) || len(known) != len(refs) {
+		return nil, fmt.Errorf("look up %d references: got %d and %d answers", len(refs), len(locations), len(known))
+	}
+	places := make([]place, len(refs))
+	for i, at := range locations {
+		ok := known[i]
+		if ok {
+			v, err := s.layout(ctx, at.Pack)
+			switch {
+			case errors.Is(err, chunk.ErrNoPack):
+				ok = false // collected since we asked
+			case err != nil:
+				return nil, err
+			case int(at.Index) >= len(v.Sizes):
+				return nil, fmt.Errorf("a chunk is said to be number %d of pack %v, which has %d", at.Index, at.Pack, len(v.Sizes))
+			default:
+				places[i] = place{view: v, index: at.Index}
+				ok = v.Sizes[at.Index] != 0 // else likewise
+			}
+		}
+		if !ok {
+			seg.res.Missing = append(seg.res.Missing, i)
+		}
+	}
+	return places, nil
+}
+
+// runsOf returns chunks as runs.
+func runsOf(places []place) (runs []chunk.Run, bytes int64) {
+	for _, at := range places {
+		bytes += int64(at.view.Sizes[at.index])
+		if n := len(runs); n > 0 {
+			if last := &runs[n-1]; last.Pack == at.view.ID && last.First+last.Count == at.index {
+				last.Count++
+				continue
+			}
+		}
+		runs = append(runs, chunk.Run{Pack: at.view.ID, First: at.index, Count: 1})
+	}
+	return runs, bytes
+}
+
+// chunks reads known chunks one after another. They are not compared with their ids: the
+// hash of the NAR, which is what they are read for, finds out.
+func (s *Store) chunks(ctx context.Context, places []place) (io.ReadCloser, error) {
+	r := &chunk.Recipe{}
+	r.Runs, r.Size = runsOf(places)
+	planner := func(ctx context.Context, layout layoutFunc, r *chunk.Recipe) (*plan, error) {
+		p, err := newPlainPlan(ctx, layout, r)
+		if err == nil {
+			p.trusted = true
+		}
+		return p, err
+	}
+	p, err := planner(ctx, s.layout, r)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{ctx: ctx, s: s, plan: p, recipe: r, planner: planner}, nil
+}
+
+// segmentKey is under which a segment is remembered.
+func segmentKey(from *chunk.SHAState, runs []chunk.Run) [32]byte {
+	b := from.Append(nil)
+	for _, r := range runs {
+		b = binary.LittleEndian.AppendUint32(b, r.Pack.Epoch)
+		b = binary.LittleEndian.AppendUint64(b, r.Pack.Rand)
+		b = binary.LittleEndian.AppendUint32(b, r.First)
+		b = binary.LittleEndian.AppendUint32(b, r.Count)
+	}
+	return sha256.Sum256(b)
+}
+
+// remembered returns what came out when the same chunks were taken in from the same state.
+func (b *Batch) remembered(seg *segment, places []place) (Segment, bool) {
+	if seg.items != len(seg.next) || seg.plain != nil {
+		return Segment{}, false // something else was there
+	}
+	for i := range seg.next {
+		if seg.next[i].data != nil {
+			return Segment{}, false
+		}
+	}
+	runs, _ := runsOf(places)
+	return b.s.segments.get(segmentKey(&seg.res.From, runs))
+}
+
+// Settle waits until everything is durable and known, and returns the segments in order.
+func (b *Batch) Settle(ctx context.Context) ([]Segment, error) {
+	if b.open != nil {
+		return nil, errors.New("settle a batch: a segment has not ended")
+	}
+	out := make([]Segment, len(b.segs))
+	var packs []chunk.NewPack
+	seen := make(map[chunk.PackID]struct{})
+	for i, seg := range b.segs {
+		if seg.res.Plain == 0 { // not remembered
+			if err := seg.settle(ctx); err != nil {
+				return nil, fmt.Errorf("settle segment %d: %w", i, err)
+			}
+		}
+		for _, p := range seg.w.out.newPacks() {
+			if _, ok := seen[p.Layout.ID]; !ok {
+				seen[p.Layout.ID] = struct{}{}
+				packs = append(packs, p)
+			}
+		}
+		out[i] = seg.res
+	}
+	if len(packs) > 0 {
+		if err := b.s.dir.CommitPacks(ctx, packs); err != nil {
+			ids := make([]chunk.PackID, len(packs))
+			for i := range packs {
+				ids[i] = packs[i].Layout.ID
+			}
+			b.s.packer.drop(ids)
+			return nil, fmt.Errorf("commit %d packs: %w", len(packs), err)
+		}
+		b.s.m.commits.Inc()
+	}
+	for i := range out {
+		if len(out[i].Missing) == 0 {
+			b.s.segments.put(segmentKey(&out[i].From, out[i].Runs), out[i])
+		}
+	}
+	return out, nil
+}
+
+// settle completes the result.
+func (seg *segment) settle(ctx context.Context) error {
+	w := &seg.w
+	runs, err := w.out.settle(ctx)
+	if err != nil {
+		return err
+	}
+	w.res.PlainBytes = seg.size
+	w.count()
+	if len(seg.res.Missing) > 0 {
+		return nil
+	}
+	w.res.Recipe.Runs, w.res.Recipe.Size = runs, seg.size
+	if err := w.check(ctx); err != nil {
+		return err
+	}
+	seg.res.Plain, seg.res.Runs = seg.size, runs
+	seg.res.Stretches, seg.res.Encoder = w.res.Recipe.Served.Segments, w.res.Recipe.Served.Encoder
+	seg.res.To, err = chunk.SHAStateOf(seg.hash)
+	return err
+}
+
+// Join returns the recipe of a NAR whose segments these are, one after another; who calls
+// it knows that their hash states form a chain. ErrGone and chunk.ErrNoPack in the error
+// say that some of it was collected.
+func (s *Store) Join(ctx context.Context, narHash [32]byte, segs []Segment) (chunk.Recipe, error) {
+	r := chunk.Recipe{NarHash: narHash, Served: chunk.Served{Encoder: s.o.ServedEncoder}}
+	chunks := uint32(0)
+	for i := range segs {
+		seg := &segs[i]
+		if i == 0 {
+			r.Served.Encoder = seg.Encoder
+		}
+		if seg.Encoder != r.Served.Encoder {
+			return r, fmt.Errorf("join nar %x: segments were taken in for encoders %d and %d", narHash, r.Served.Encoder, seg.Encoder)
+		}
+		if chunks > 0 && len(seg.Runs) > 0 {
+			r.Breaks = append(r.Breaks, chunks)
+		}
+		for _, run := range seg.Runs {
+			chunks += run.Count
+			if n := len(r.Runs); n > 0 {
+				if last := &r.Runs[n-1]; last.Pack == run.Pack && last.First+last.Count == run.First {
+					last.Count += run.Count
+					continue
+				}
+			}
+			r.Runs = append(r.Runs, run)
+		}
+		r.Size += seg.Plain
+		r.Served.Segments = append(r.Served.Segments, seg.Stretches...)
+	}
+	enc, ok := servedEncoders(r.Served.Encoder)
+	if !ok {
+		return r, fmt.Errorf("join nar %x: encoder %d does not exist", narHash, r.Served.Encoder)
+	}
+	b := planner{stretch: enc.stretch}
+	if err := b.walk(ctx, s.layout, &r); err != nil {
+		return r, err
+	}
+	r.Breaks = b.needed
+	p, err := newDraft(ctx, s.layout, &r)
+	if err != nil {
+		return r, err
+	}
+	r.Served.Size = p.size
+	return r, nil
+}
