@@ -75,18 +75,50 @@ const (
 // Delete withdraws paths from a cache at once and marks their bytes for removal; rounds
 // of any Collector remove them. It fails with catalog.ErrNoCache, with catalog.ErrNoPath if
 // there is nothing of one of the paths, and with a *PinnedError; then nothing was removed.
+// With a catalog.ErrStale it is worth another try: the report says what was removed.
 func (c *Collector) Delete(ctx context.Context, req DeleteRequest) (rep DeleteReport, err error) {
-	s, clock, err := c.look(ctx)
+	if req.DryRun {
+		s, clock, err := c.look(ctx)
+		if err != nil {
+			return rep, err
+		}
+		d := &deletion{round: round{Collector: c, clock: clock}, req: req, s: s}
+		err = joinClose(d.plan(ctx), s)
+		return d.out, err
+	}
+	for range deleteTries {
+		if rep, err = c.tryDelete(ctx, req); !errors.Is(err, catalog.ErrStale) || len(rep.Paths) > 0 {
+			break
+		}
+	}
+	return rep, err
+}
+
+// deleteTries is how often a deletion is thought over because of what came meanwhile.
+const deleteTries = 32
+
+// tryDelete fails with ErrStale if a path that is to go has come to be needed since it was
+// chosen. What operations before that have removed is then in the report.
+func (c *Collector) tryDelete(ctx context.Context, req DeleteRequest) (rep DeleteReport, err error) {
+	m, err := c.cat.JoinMark(ctx)
+	if errors.Is(err, catalog.ErrFenced) {
+		return rep, catalog.ErrStale
+	}
 	if err != nil {
 		return rep, err
 	}
-	d := &deletion{round: round{Collector: c, clock: clock}, req: req, s: s}
-	d.rep.DryRun = req.DryRun
-	err = joinClose(d.plan(ctx), s)
-	if err == nil && !req.DryRun {
-		err = d.commit(ctx)
+	defer func() { err = joinClose(err, m) }()
+	d := &deletion{round: round{Collector: c}, req: req, s: m.Snapshot()}
+	if d.clock, err = d.s.Clock(); err == nil {
+		err = c.setNow(ctx, &d.clock)
 	}
-	return d.out, err
+	if err == nil {
+		err = d.plan(ctx)
+	}
+	if err == nil {
+		err = d.commit(ctx, m)
+	}
+	return d.out, errors.Join(err, m.End(ctx))
 }
 
 // deletion is one call of Delete.
@@ -96,6 +128,7 @@ type deletion struct {
 	s   *catalog.Snapshot
 
 	grove  *grove
+	kept   bitset // what pins lead to
 	gone   []namedGone
 	former [][32]byte
 	out    DeleteReport
@@ -123,6 +156,10 @@ func (d *deletion) plan(ctx context.Context) error {
 	}
 	if err := d.findFormer(ctx, cache.ID, absent); err != nil {
 		return err
+	}
+	d.kept = mkBits(len(d.grove.hashes))
+	for _, p := range d.grove.pinned {
+		d.grove.reach(d.kept, p.path)
 	}
 	if err := d.checkPins(targets); err != nil {
 		return err
@@ -180,13 +217,10 @@ func (d *deletion) findFormer(ctx context.Context, cache catalog.CacheID, absent
 // checkPins refuses paths that a pin keeps.
 func (d *deletion) checkPins(targets bitset) error {
 	for i := range d.grove.hashes {
-		if !targets.has(i) {
+		if !targets.has(i) || !d.kept.has(i) {
 			continue
 		}
-		way := d.grove.pinnedWay(i)
-		if way == nil {
-			continue
-		}
+		way := d.grove.way(i, d.grove.isPinned)
 		e := &PinnedError{Pin: d.grove.pinOf(way[0])}
 		for at, name := range map[int]*string{i: &e.StorePath, way[0]: &e.Root} {
 			row, _, err := d.s.Path(d.grove.caches[0].ID, d.grove.hashes[at])
@@ -201,57 +235,6 @@ func (d *deletion) checkPins(targets bitset) error {
 		return e
 	}
 	return nil
-}
-
-// pinnedWay returns how a pinned path leads to path i; nil if none does.
-func (g *grove) pinnedWay(i int) []int {
-	if len(g.pinned) == 0 {
-		return nil
-	}
-	live := mkBits(len(g.hashes))
-	for _, p := range g.pinned {
-		g.reach(live, p.path)
-	}
-	if !live.has(i) {
-		return nil
-	}
-	return g.way(i, g.isPinned)
-}
-
-func (g *grove) isPinned(i int) bool { return g.forest.pinned(i) }
-
-// pinOf returns the name of a pin of a path.
-func (g *grove) pinOf(i int) string {
-	for _, p := range g.pinned {
-		if p.path == i {
-			return p.pin
-		}
-	}
-	return ""
-}
-
-// withClosure adds to targets what they refer to and what nothing else does.
-func (g *grove) withClosure(targets bitset) bitset {
-	closure := mkBits(len(g.hashes))
-	for i := range g.hashes {
-		if targets.has(i) {
-			g.reach(closure, i)
-		}
-	}
-	// What stays keeps what it refers to, but not through what goes.
-	kept := slices.Clone(targets)
-	for i := range g.hashes {
-		if !closure.has(i) || g.isPinned(i) {
-			g.reach(kept, i)
-		}
-	}
-	dead := slices.Clone(targets)
-	for i := range g.hashes {
-		if closure.has(i) && !kept.has(i) {
-			dead.set(i)
-		}
-	}
-	return dead
 }
 
 // describe names what goes, and who will miss it.
@@ -344,33 +327,39 @@ func (d *deletion) goneBy() time.Time {
 	return d.clock.Now.Add(wait)
 }
 
-// forget takes out of the report what somebody else has removed meanwhile: of two who
-// delete a path at once, one did.
-func (d *deletion) forget(absent []nix.HashPart) {
+// forget leaves in the report what was removed: of two who delete a path at once, one did.
+func (d *deletion) forget(done *catalog.Withdrawn) {
+	removed := make(map[nix.HashPart]bool, len(done.Paths))
+	for i := range done.Paths {
+		removed[done.Paths[i].StorePath.HashPart()] = true
+	}
 	paths := make([]Gone, 0, len(d.gone))
 	for i := range d.gone {
-		if !slices.Contains(absent, d.gone[i].hashPart) {
+		if removed[d.gone[i].hashPart] {
 			paths = append(paths, d.out.Paths[i])
 		}
 	}
 	d.out.Paths = paths
 }
 
-// commit removes the paths.
-func (d *deletion) commit(ctx context.Context) error {
-	w := catalog.Withdrawal{Cache: d.req.Cache, Purge: true, Now: d.req.Now}
+// commit removes the paths, if nobody has come to need one of them.
+func (d *deletion) commit(ctx context.Context, m *catalog.Mark) error {
+	w := catalog.Withdrawal{Cache: d.req.Cache, Purge: true, Now: d.req.Now, Since: m, Kept: func(hp nix.HashPart) bool {
+		i, ok := d.grove.find(0, hp)
+		return ok && d.kept.has(i)
+	}}
 	for i := range d.gone {
 		w.HashParts = append(w.HashParts, d.gone[i].hashPart)
 	}
 	if len(w.HashParts) > 0 {
 		done, err := d.cat.WithdrawPaths(ctx, w)
-		if pinned, ok := errors.AsType[*catalog.PinnedError](err); ok { // meanwhile
-			return &PinnedError{StorePath: pinned.StorePath.String(), Root: pinned.StorePath.String(), Pin: pinned.Pin}
+		d.forget(&done)
+		if _, ok := errors.AsType[*catalog.PinnedError](err); ok {
+			return catalog.ErrStale // a pin that came meanwhile
 		}
 		if err != nil {
 			return err
 		}
-		d.forget(done.Absent)
 	}
 	_, err := d.cat.Hurry(ctx, d.former, d.req.Now)
 	return err

@@ -120,3 +120,39 @@ func (g *grove) fellingOrder(t int, live bitset) []uint32 {
 	slices.Reverse(order)
 	return order
 }
+
+func (g *grove) isPinned(i int) bool { return g.forest.pinned(i) }
+
+// pinOf returns the name of a pin of a path.
+func (g *grove) pinOf(i int) string {
+	for _, p := range g.pinned {
+		if p.path == i {
+			return p.pin
+		}
+	}
+	return ""
+}
+
+// withClosure adds to targets what they refer to and what nothing else does.
+func (g *grove) withClosure(targets bitset) bitset {
+	closure := mkBits(len(g.hashes))
+	for i := range g.hashes {
+		if targets.has(i) {
+			g.reach(closure, i)
+		}
+	}
+	// What stays keeps what it refers to, but not through what goes.
+	kept := slices.Clone(targets)
+	for i := range g.hashes {
+		if !closure.has(i) || g.isPinned(i) {
+			g.reach(kept, i)
+		}
+	}
+	dead := slices.Clone(targets)
+	for i := range g.hashes {
+		if closure.has(i) && !kept.has(i) {
+			dead.set(i)
+		}
+	}
+	return dead
+}

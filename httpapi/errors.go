@@ -176,6 +176,7 @@ func translations() []translation {
 		{catalog.ErrChunksMissing, retry("chunks of this NAR were removed during the upload, push it again")},
 		{catalog.ErrInvalid, func(err error) *refusal { return requestError("%v", err) }},
 		{catalog.ErrConflict, retry("another writer was faster, nothing was changed")},
+		{catalog.ErrStale, retry("what this was worked out from keeps changing")},
 		{catalog.ErrUnknown, retry("the bucket did not confirm the write, which may have happened; repeating it is harmless")},
 		{catalog.ErrClosed, retry("this node is shutting down, nothing was changed")},
 		{catalog.ErrForked, retry("this node's log has forked and it takes no writes; see its log")},

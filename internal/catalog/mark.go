@@ -35,6 +35,7 @@ type Touch = keyspace.Touch
 type Mark struct {
 	catalog    *Catalog
 	generation uint32
+	joined     bool // it is another's
 	seen       uint32
 	snapshot   *Snapshot
 }
@@ -42,33 +43,52 @@ type Mark struct {
 // BeginMark begins a collection and ends any other. It fails with ErrUncounted if a
 // cache was never counted, and else with an error of the log.
 func (c *Catalog) BeginMark(ctx context.Context) (*Mark, error) {
-	var generation uint32
-	_, err := c.wal.Commit(ctx, wal.Op{Name: "begin mark", Cost: 64, Build: func(v wal.View) ([]wal.Entry, error) {
-		if err := counted(v); err != nil {
+	m := &Mark{catalog: c}
+	return m.begin(ctx, func(v wal.View) ([]wal.Entry, error) {
+		row, _, err := read(v, keyspace.AppendMarkKey(nil), keyspace.DecodeMark)
+		if err := errors.Join(err, counted(v)); err != nil {
 			return nil, err
 		}
-		m, _, err := read(v, keyspace.AppendMarkKey(nil), keyspace.DecodeMark)
-		if err != nil {
+		return m.next(row), nil
+	})
+}
+
+// JoinMark returns the collection that is running, and begins one if none is. It is for
+// those who make up their minds over its Snapshot what to remove (Withdrawal.Since), and
+// who must not keep a collector from its work. To end what was joined does nothing.
+func (c *Catalog) JoinMark(ctx context.Context) (*Mark, error) {
+	m := &Mark{catalog: c}
+	return m.begin(ctx, func(v wal.View) ([]wal.Entry, error) {
+		row, _, err := read(v, keyspace.AppendMarkKey(nil), keyspace.DecodeMark)
+		if m.joined = row.Running; m.joined || err != nil {
+			m.generation = row.Generation
 			return nil, err
 		}
-		generation = m.Generation + 1
-		next := keyspace.Mark{Generation: generation, Running: true}
-		return []wal.Entry{
-			set(keyspace.AppendMarkKey(nil), keyspace.AppendMark(nil, &next)),
-			dropTouches(generation),
-		}, nil
-	}})
+		return m.next(row), nil
+	})
+}
+
+// next returns the entries that make m the collection after the one of the row.
+func (m *Mark) next(row keyspace.Mark) []wal.Entry {
+	m.generation = row.Generation + 1
+	return []wal.Entry{
+		set(keyspace.AppendMarkKey(nil), keyspace.AppendMark(nil, &keyspace.Mark{Generation: m.generation, Running: true})),
+		dropTouches(m.generation),
+	}
+}
+
+// begin commits what makes m a collection and takes its snapshot.
+func (m *Mark) begin(ctx context.Context, build func(wal.View) ([]wal.Entry, error)) (*Mark, error) {
+	_, err := m.catalog.wal.Commit(ctx, wal.Op{Name: "begin mark", Cost: 64, Build: build})
+	if err == nil {
+		m.snapshot, err = m.catalog.Snapshot(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin to mark: %w", err)
 	}
-	s, err := c.Snapshot(ctx)
+	row, err := m.row(m.snapshot.view)
 	if err != nil {
-		return nil, fmt.Errorf("begin to mark: %w", err)
-	}
-	m := &Mark{catalog: c, generation: generation, snapshot: s}
-	row, err := m.row(s.view)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("begin to mark: %w", err), s.Close())
+		return nil, errors.Join(fmt.Errorf("begin to mark: %w", err), m.snapshot.Close())
 	}
 	m.seen = row.Touches
 	return m, nil
@@ -298,6 +318,9 @@ func reached(v wal.View, e *Expiry, touches []Touch, roots map[nix.HashPart]PinR
 // End ends the collection and removes its touches. A collection that does not end is
 // ended by the next, or by a million touches.
 func (m *Mark) End(ctx context.Context) error {
+	if m.joined {
+		return nil
+	}
 	_, err := m.catalog.wal.Commit(ctx, wal.Op{Name: "end mark", Cost: 64, Build: func(v wal.View) ([]wal.Entry, error) {
 		row, err := m.row(v)
 		if errors.Is(err, ErrFenced) {

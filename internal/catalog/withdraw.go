@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/celler/celler/index/keyspace"
@@ -25,6 +26,13 @@ type Withdrawal struct {
 	Purge     bool // their bytes are to be gone from the bucket as far as nothing else shares them
 	Now       bool // with Purge: without waiting for those who remember the URLs of their NARs
 	Pinned    bool // also those that a pin names
+
+	// Since, if set, has the state that the paths were chosen in. Nothing is removed that
+	// was used since, or that a pin needs now, or a path that is new or was used: then, and
+	// if that is not known any more, the withdrawal fails with ErrStale. Kept reports paths of
+	// that state that do not lead to one that is to go.
+	Since *Mark
+	Kept  func(nix.HashPart) bool
 }
 
 // Withdrawn says what became of a Withdrawal.
@@ -45,7 +53,8 @@ func (c *Catalog) Withdraw(ctx context.Context, cache CacheName, hashPart nix.Ha
 }
 
 // WithdrawPaths removes paths, in as many operations as it takes. It fails with
-// ErrNoCache, and with a *PinnedError if a kept revision of a pin names one of them.
+// ErrNoCache, and with a *PinnedError if a kept revision of a pin names one of them; what
+// earlier operations have done stays done.
 func (c *Catalog) WithdrawPaths(ctx context.Context, w Withdrawal) (done Withdrawn, err error) {
 	ask := sortedHashParts(w.HashParts)
 	for part := range slices.Chunk(ask, opPaths) {
@@ -97,6 +106,9 @@ func (c *Catalog) withdraw(v wal.View, w *Withdrawal, hashParts []nix.HashPart, 
 			return nil, err
 		}
 	}
+	if err := w.needed(v, t.cache.ID, roots, hashParts); err != nil {
+		return nil, err
+	}
 	for _, hashPart := range hashParts {
 		row, ok, err := read(v, keyspace.AppendPathKey(nil, t.cache.ID, hashPart), keyspace.DecodePath)
 		if err != nil {
@@ -116,4 +128,25 @@ func (c *Catalog) withdraw(v wal.View, w *Withdrawal, hashParts []nix.HashPart, 
 		done.Paths = append(done.Paths, row)
 	}
 	return b.close()
+}
+
+// needed reports paths that have come to be needed since they were chosen.
+func (w *Withdrawal) needed(v wal.View, cache CacheID, roots map[nix.HashPart]PinRevision, hashParts []nix.HashPart) error {
+	if w.Since == nil {
+		return nil
+	}
+	touches, err := w.Since.unseen(v, w.Since.seen)
+	var found map[nix.HashPart]bool
+	if err == nil {
+		found, err = reached(v, &Expiry{Cache: cache, Live: w.Kept}, touches, roots)
+	}
+	if errors.Is(err, ErrFenced) || errors.Is(err, ErrTouched) {
+		return ErrStale
+	}
+	for _, hashPart := range hashParts {
+		if _, pinned := roots[hashPart]; found[hashPart] && !pinned { // a pin is told of by name
+			return ErrStale
+		}
+	}
+	return err
 }
