@@ -25,6 +25,7 @@ type cli struct {
 	Restore    restoreCmd    `cmd:"" group:"server" help:"Make a bucket, a cache, a pin or a path again what it was."`
 	Bookmark   bookmarkCmd   `cmd:"" group:"server" help:"Keep states of a bucket, to look at or come back to."`
 	GC         gcCmd         `cmd:"" name:"gc" group:"server" help:"Remove from a bucket what nobody uses, pins or needs any more."`
+	Fsck       fsckCmd       `cmd:"" group:"server" help:"Check that all that a bucket promises can be read, and repair it."`
 	Recover    recoverCmd    `cmd:"" group:"server" help:"Put together a bucket of which the log, or what leads to it, is damaged."`
 	Compact    compactCmd    `cmd:"" group:"server" help:"Fold the log of a bucket into a snapshot and remove what is not needed."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

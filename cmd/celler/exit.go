@@ -40,6 +40,12 @@ type damageError struct{}
 
 func (*damageError) Error() string { return "damage was found" }
 
+// repairedError reports that what was damaged was put right at a price, of which the verb
+// has said everything.
+type repairedError struct{}
+
+func (*repairedError) Error() string { return "paths have to be pushed again" }
+
 // partlyError reports that some of the work was done and some was not; the verb has
 // named each failure already.
 type partlyError struct {
@@ -79,6 +85,9 @@ func explain(err error) verdict {
 	}
 	if _, ok := errors.AsType[*damageError](err); ok {
 		return verdict{exitFailed, "", nil}
+	}
+	if _, ok := errors.AsType[*repairedError](err); ok {
+		return verdict{exitPartly, "", nil}
 	}
 	if partly, ok := errors.AsType[*partlyError](err); ok {
 		return verdict{exitPartly, partly.Error(), nil}

@@ -268,6 +268,12 @@ func (g *graves) forget(b *Buried) error {
 		g.add(Totals{Packs: -1, Dead: -p.Condemned.Chunks(), DeadBytes: -p.Condemned.Bytes})
 	}
 	g.drop(key)
+	verified := keyspace.AppendVerifiedKey(nil, b.Object)
+	if _, noted, err := g.view.Get(verified); err != nil {
+		return err
+	} else if noted {
+		g.drop(verified)
+	}
 	if _, moved, err := g.view.Get(keyspace.AppendObjectKey(nil, b.Object)); err != nil {
 		return err
 	} else if moved {

@@ -18,8 +18,8 @@ func (c *Catalog) MarkDamaged(ctx context.Context, dead []DeadChunks) (Condemnat
 	return c.condemn(ctx, "mark chunks as damaged", dead, func(wal.View) (map[chunk.PackID][]Range, error) { return nil, nil })
 }
 
-// WithdrawBroken removes those of the paths whose NAR cannot be put together any more, and
-// returns them. Others are left alone: somebody pushed them again.
+// WithdrawBroken removes those of the paths whose NAR cannot be put together any more, or
+// only in another form than the path promises, and returns them. Others are left alone: somebody pushed them again.
 func (c *Catalog) WithdrawBroken(ctx context.Context, cache CacheID, hashParts []nix.HashPart) (gone []Path, err error) {
 	for part := range slices.Chunk(sortedHashParts(hashParts), opPaths) {
 		var one []Path
@@ -53,9 +53,11 @@ func withdrawBroken(v wal.View, cache CacheID, hashParts []nix.HashPart) (entrie
 		if !ok {
 			continue
 		}
-		if bad, err := broken(v, packs, row.NarHash); err != nil {
+		served, bad, err := broken(v, packs, row.NarHash)
+		if err != nil {
 			return nil, nil, err
-		} else if !bad {
+		}
+		if !bad && (served == row.FileSize || served == 0) {
 			continue
 		}
 		if err := b.removePath(cache, &row, purgeNot); err != nil {
@@ -91,7 +93,7 @@ func (c *Catalog) RemoveBroken(ctx context.Context, narHashes [][32]byte) (remov
 				if err != nil {
 					return nil, err
 				}
-				bad, err := broken(v, packs, narHash)
+				_, bad, err := broken(v, packs, narHash)
 				if err != nil {
 					return nil, err
 				}

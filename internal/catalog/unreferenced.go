@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/wal"
 )
@@ -152,18 +151,4 @@ func (b *books) dropParts(p RecipeParts) (removed int, err error) {
 		removed++
 	}
 	return removed, nil
-}
-
-// broken reports whether a NAR cannot be put together from what the state has.
-func broken(v wal.View, packs *packBuilder, narHash [32]byte) (bool, error) {
-	head, ok, err := v.Get(keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: narHash}))
-	if !ok || err != nil {
-		return !ok, err
-	}
-	var r chunk.Recipe
-	if r, ok, err = readRecipe(v, narHash, head); !ok || err != nil {
-		return !ok && err == nil, err
-	}
-	gone, err := packs.gone(&r)
-	return len(gone) > 0, err
 }

@@ -26,7 +26,7 @@ func bookKeyName(key []byte) (name string, ok bool) {
 		return name, err == nil
 	case (row == keyspace.NarPrefix || row == keyspace.UnreferencedPrefix) && len(rest) == 32:
 		return hex.EncodeToString(rest), true
-	case (row == keyspace.ObjectPrefix || row == keyspace.BuriedPrefix) && len(rest) == 12:
+	case (row == keyspace.ObjectPrefix || row == keyspace.BuriedPrefix || row == keyspace.VerifiedPrefix) && len(rest) == 12:
 		return chunk.PackID{Epoch: number(0), Rand: binary.BigEndian.Uint64(rest[4:])}.String(), true
 	case row == keyspace.FormerPrefix && len(rest) == 32+4+20:
 		return fmt.Sprintf("%x cache %d %v", rest[:32], number(32), nix.HashPart(rest[36:])), true
@@ -111,6 +111,10 @@ func describeBooks(out *LogEntry, key, value []byte) (ok bool, err error) {
 			text = "ended " + d.Ended.UTC().Format(time.RFC3339)
 		}
 		out.fill(text, "ended", d.Ended.UTC(), "slot", d.Slot)
+		return true, err
+	case keyspace.VerifiedPrefix:
+		v, err := keyspace.DecodeVerified(key, value)
+		out.fill(fmt.Sprintf("read back %s, damaged %v", v.At.UTC().Format(time.RFC3339), v.Damaged), "at", v.At.UTC(), "damaged", v.Damaged)
 		return true, err
 	case keyspace.RoundPrefix:
 		r, err := keyspace.DecodeRound(key, value)
