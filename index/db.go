@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -239,6 +240,36 @@ func (db *DB) Absent(prefix []byte, n int, key func(dst []byte, i int) []byte) i
 			}
 		}
 	}
+}
+
+// Prefixed calls use with every row whose key starts with one of n prefixes, in the order
+// of the prefixes, all as of the same moment; prefix appends the i-th to its argument. It is
+// fastest if they ascend. Key and value are only valid until use returns.
+func (db *DB) Prefixed(n int, prefix func(dst []byte, i int) []byte, use func(i int, key, value []byte) error) error {
+	f := db.acquire()
+	defer f.release()
+	it, err := f.pebble.NewIter(nil)
+	if err != nil {
+		return db.classify("look up rows of the index", err)
+	}
+	defer func() { _ = it.Close() }() // repeats the error told below
+	var p []byte
+	for i := range n {
+		p = prefix(p[:0], i)
+		for ok := it.SeekGE(p); ok && bytes.HasPrefix(it.Key(), p); ok = it.Next() {
+			value, err := it.ValueAndErr()
+			if err != nil {
+				return db.classify("look up rows of the index", err)
+			}
+			if err := use(i, it.Key(), value); err != nil {
+				return err
+			}
+		}
+		if err := it.Error(); err != nil {
+			return db.classify("look up rows of the index", err)
+		}
+	}
+	return nil
 }
 
 // Digest returns a hash over the whole state, bookkeeping included: two copies at

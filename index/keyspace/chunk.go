@@ -13,7 +13,11 @@ import (
 type Chunk struct {
 	ID       chunk.ID // of the key
 	Location chunk.Location
+	Proof    chunk.Proof // zero: not known, and no reference to the chunk is right
 }
+
+// provedChunkVersion is the version of the rows of chunks with a proof.
+const provedChunkVersion = 2
 
 // AppendChunkKey appends the key of a chunk.
 func AppendChunkKey(dst []byte, id chunk.ID) []byte {
@@ -29,13 +33,26 @@ func DecodeChunkKey(key []byte) (chunk.ID, error) {
 	return chunk.ID(rest), nil
 }
 
-// AppendChunk appends the value of a chunk's row. It depends on the location
-// alone: there are hundreds of millions of these rows, so nothing else is in them.
-func AppendChunk(dst []byte, l chunk.Location) []byte {
-	dst = append(dst, rowVersion)
+// AppendChunkName appends the prefix of the keys of all chunks of a name.
+func AppendChunkName(dst []byte, name chunk.Name) []byte {
+	return append(append(dst, ChunkPrefix), name[:]...)
+}
+
+// AppendChunk appends the value of a chunk's row. There are hundreds of millions of
+// these rows, so nothing is in them but where the chunk lies and its proof.
+func AppendChunk(dst []byte, l chunk.Location, proof chunk.Proof) []byte {
+	version := byte(rowVersion)
+	if proof != (chunk.Proof{}) {
+		version = provedChunkVersion
+	}
+	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, uint64(l.Pack.Epoch))
 	dst = binary.LittleEndian.AppendUint64(dst, l.Pack.Rand)
-	return binary.AppendUvarint(dst, uint64(l.Index))
+	dst = binary.AppendUvarint(dst, uint64(l.Index))
+	if version == provedChunkVersion {
+		dst = append(dst, proof[:]...)
+	}
+	return dst
 }
 
 // DecodeChunk decodes the row of one chunk.
@@ -45,13 +62,19 @@ func DecodeChunk(key, value []byte) (Chunk, error) {
 		return Chunk{}, err
 	}
 	d := decoder[[]byte]{what: "chunk", src: value}
-	d.version()
+	version := d.versionUpTo(provedChunkVersion)
 	c := Chunk{ID: id}
 	c.Location.Pack.Epoch = uint32(d.upTo(math.MaxUint32, "upload epoch"))
 	if b := d.take(8); len(b) == 8 {
 		c.Location.Pack.Rand = binary.LittleEndian.Uint64(b)
 	}
 	c.Location.Index = uint32(d.upTo(chunk.MaxPackChunks-1, "position in the pack"))
+	if version == provedChunkVersion {
+		d.fill(c.Proof[:])
+		if d.err == nil && c.Proof == (chunk.Proof{}) {
+			d.fail("the proof is zero, want no proof or another")
+		}
+	}
 	if err := d.end(); err != nil {
 		return Chunk{}, err
 	}

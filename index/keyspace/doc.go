@@ -55,7 +55,8 @@
 //	cache      1 | id | created | flags | priority, zigzag | retention, seconds | store dir | secret key | count, key names
 //	path       1 | created | name | store dir, "" for /nix/store | NarHash, 32 B | NAR size | file size
 //	             | count, references of (hash part, 20 B; name) | deriver | system | ca | by | count, sigs | sig | key id, 8 B if sig
-//	chunk      1 | epoch | rand, 8 B | index
+//	chunk      1 | epoch | rand, 8 B | index                        without a proof
+//	           2 | epoch | rand, 8 B | index | proof, 8 B
 //	pack       the layout of package chunk, which begins with its version
 //	recipe     1 | parts | served size | tag, 8 B if parts > 1 | recipe of package chunk, up to 256 KiB of it
 //	recipe, k  1 | the next up to 256 KiB

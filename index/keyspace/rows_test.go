@@ -91,6 +91,7 @@ func rows(t testing.TB) []row {
 		cacheRow("cache", &c), cacheRow("cache plain", &plain),
 		pathRow("path", 7, &p), pathRow("path bare", 1, &bare),
 		chunkRow("chunk", Chunk{ID: chunk.Sum([]byte("x")), Location: chunk.Location{Pack: l.ID, Index: 300}}),
+		chunkRow("chunk with its proof", Chunk{ID: chunk.Sum([]byte("x")), Location: chunk.Location{Pack: l.ID, Index: 300}, Proof: chunk.Proof{1, 2, 3, 4, 5, 6, 7, 8}}),
 		packRow("pack", &l),
 		{"recipe", AppendRecipeKey(nil, RecipeKey{NarHash: r.NarHash}), recipe[0], decodeRecipeRow},
 		secretRow("secret", &Secret{Name: "token-hs256", Value: []byte("sesame"), Created: mkTime()}),
@@ -293,7 +294,7 @@ func pathRow(name string, id CacheID, p *Path) row {
 }
 
 func chunkRow(name string, c Chunk) row {
-	return row{name, AppendChunkKey(nil, c.ID), AppendChunk(nil, c.Location), func(key, value []byte) (row, error) {
+	return row{name, AppendChunkKey(nil, c.ID), AppendChunk(nil, c.Location, c.Proof), func(key, value []byte) (row, error) {
 		c, err := DecodeChunk(key, value)
 		return chunkRow(name, c), err
 	}}
@@ -485,9 +486,9 @@ func TestKeysSortAsNumbers(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	r := chunkRow("", Chunk{Location: chunk.Location{Pack: chunk.PackID{Epoch: 10, Rand: 1 << 63}, Index: 2000}})
-	if len(r.key) != 33 || len(r.value) > 14 {
-		t.Errorf("a chunk takes %d and %d bytes, want 33 and at most 14", len(r.key), len(r.value))
+	r := chunkRow("", Chunk{Location: chunk.Location{Pack: chunk.PackID{Epoch: 10, Rand: 1 << 63}, Index: 2000}, Proof: chunk.Proof{7: 1}})
+	if len(r.key) != 33 || len(r.value) > 22 {
+		t.Errorf("a chunk takes %d and %d bytes, want 33 and at most 22", len(r.key), len(r.value))
 	}
 }
 
@@ -668,7 +669,7 @@ func BenchmarkDecodePath(b *testing.B) {
 }
 
 func BenchmarkDecodeChunk(b *testing.B) {
-	r := chunkRow("", Chunk{Location: chunk.Location{Pack: chunk.PackID{Epoch: 10, Rand: 1 << 63}, Index: 2000}})
+	r := chunkRow("", Chunk{Location: chunk.Location{Pack: chunk.PackID{Epoch: 10, Rand: 1 << 63}, Index: 2000}, Proof: chunk.Proof{7: 1}})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := DecodeChunk(r.key, r.value); err != nil {

@@ -177,7 +177,8 @@ func (s *state) pathRow(place int64, key, value []byte) ([]byte, []byte, error) 
 func (s *state) chunkRow(place int64, key, value []byte) ([]byte, []byte, error) {
 	number := s.ofChunk.of(place)
 	at := chunk.Location{Pack: s.packID(number / (perPath * perPack)), Index: uint32(number % (perPath * perPack))}
-	return keyspace.AppendChunkKey(key, chunk.ID(hash(keyspace.ChunkPrefix, place, s.chunks()))), keyspace.AppendChunk(value, at), nil
+	id := chunk.ID(hash(keyspace.ChunkPrefix, place, s.chunks()))
+	return keyspace.AppendChunkKey(key, id), keyspace.AppendChunk(value, at, chunk.Proof(id[8:])), nil
 }
 
 func (s *state) recipeRow(place int64, key, value []byte) ([]byte, []byte, error) {

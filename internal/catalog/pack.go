@@ -161,6 +161,9 @@ func checkPack(p *chunk.NewPack) error {
 	if len(p.IDs) != len(p.Layout.Sizes) || len(p.IDs) > chunk.MaxPackChunks {
 		return invalid(fmt.Errorf("pack %v has %d chunk ids and %d sizes, want as many and at most %d", p.Layout.ID, len(p.IDs), len(p.Layout.Sizes), chunk.MaxPackChunks))
 	}
+	if p.Proofs != nil && len(p.Proofs) != len(p.IDs) {
+		return invalid(fmt.Errorf("pack %v has %d chunk ids and %d proofs, want as many or none", p.Layout.ID, len(p.IDs), len(p.Proofs)))
+	}
 	return nil
 }
 
@@ -171,7 +174,7 @@ type packPiece struct {
 }
 
 const (
-	chunkCost = 1 + 32 + 14 + rowOverhead // bytes a chunk row takes in the log
+	chunkCost = 1 + 32 + 22 + rowOverhead // bytes a chunk row takes in the log
 	sizeCost  = 3                         // bytes a chunk takes in its pack's row
 	frameCost = 10                        // bytes a frame takes there
 )
@@ -276,12 +279,20 @@ func (b *packBuilder) add(p packPiece) error {
 		if s.condemned.Overlaps(uint32(i), 1) {
 			continue
 		}
-		if alive, err := b.alive(key); err != nil {
+		var proof chunk.Proof // zero if it is not known
+		if p.pack.Proofs != nil {
+			proof = p.pack.Proofs[i]
+		}
+		row, alive, err := b.living(key)
+		switch {
+		case err != nil:
 			return err
-		} else if alive {
+		case !alive:
+			row = keyspace.Chunk{Location: chunk.Location{Pack: id, Index: uint32(i)}}
+		case row.Proof != (chunk.Proof{}) || proof == (chunk.Proof{}):
 			continue
 		}
-		b.books.put(key, keyspace.AppendChunk(make([]byte, 0, 16), chunk.Location{Pack: id, Index: uint32(i)}))
+		b.books.put(key, keyspace.AppendChunk(make([]byte, 0, 24), row.Location, proof))
 	}
 	return nil
 }
@@ -297,12 +308,18 @@ func (b *packBuilder) bring(l *chunk.Layout) {
 // alive reports whether the chunk whose row has the key is known to lie somewhere. A
 // row that names a place which is dead counts for nothing and is written anew.
 func (b *packBuilder) alive(key []byte) (bool, error) {
+	_, alive, err := b.living(key)
+	return alive, err
+}
+
+// living is alive with the row.
+func (b *packBuilder) living(key []byte) (row keyspace.Chunk, alive bool, err error) {
 	row, ok, err := read(b.books.view, key, keyspace.DecodeChunk)
 	if !ok || err != nil {
-		return false, err
+		return keyspace.Chunk{}, false, err
 	}
 	s, err := b.state(row.Location.Pack)
-	return s.known && !s.condemned.Overlaps(row.Location.Index, 1), err
+	return row, s.known && !s.condemned.Overlaps(row.Location.Index, 1), err
 }
 
 func plainBytes(l *chunk.Layout) (n int64) {
