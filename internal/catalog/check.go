@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -130,6 +131,8 @@ func (c *rowCheck) check(row wal.KV) error {
 	return decodeOther(key, value)
 }
 
+var errNoSuchRow = errors.New("this celler knows no such row")
+
 // decodeOther decodes rows that stand for themselves.
 func decodeOther(key, value []byte) (err error) {
 	switch key[0] {
@@ -167,7 +170,7 @@ func decodeOther(key, value []byte) (err error) {
 		_, err = keyspace.DecodeSide(key, value)
 	case '!', '~': // the log's
 	default:
-		err = fmt.Errorf("this celler knows no such row")
+		err = errNoSuchRow
 	}
 	return err
 }
