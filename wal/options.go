@@ -26,7 +26,8 @@ type Options struct {
 	MaxBatch int
 	// PollInterval is how often Run looks for new segments, ± 10 %. Default 1 s.
 	PollInterval time.Duration
-	// HintedPollInterval takes its place while Hinted says so. Default 5 s.
+	// HintedPollInterval takes its place while Hinted says so, as far as half of
+	// MaxStaleness. Default 5 s.
 	HintedPollInterval time.Duration
 	// Hinted, if set, reports whether all known peers of this replica are alive and
 	// tell it what they commit. It is asked before each pause.

@@ -130,7 +130,7 @@ func (l *Log) nextPoll(now time.Time) time.Duration {
 	p.found = 0
 	interval := l.o.PollInterval
 	if l.o.Hinted != nil && l.o.Hinted() && now.Sub(p.surprised) > surpriseMemory {
-		interval = max(interval, l.o.HintedPollInterval)
+		interval = max(interval, min(l.o.HintedPollInterval, l.o.MaxStaleness/2))
 	}
 	tenth := interval / 10
 	interval += time.Duration(p.rand.Int64N(int64(2*tenth)+1)) - tenth

@@ -99,6 +99,9 @@ func TestIdleHour(t *testing.T) {
 	if n := idle(t, wal.Options{Hinted: yes}, nil); n < 1380 || n > 1500 {
 		t.Errorf("an idle hour with peers costs %d reads, want about 1440", n)
 	}
+	if n := idle(t, wal.Options{Hinted: yes, MaxStaleness: 3 * time.Second}, nil); n < 4600 || n > 5000 {
+		t.Errorf("an idle hour with peers costs %d reads, want about 4800: the state must not get as old as it may", n)
+	}
 	if n := idle(t, wal.Options{Hinted: func() bool { return false }}, nil); n < 7000 {
 		t.Errorf("an idle hour while a peer is silent costs %d reads, want about 7200", n)
 	}

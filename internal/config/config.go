@@ -140,6 +140,12 @@ func (c *Config) Complete(env Env, file *File) error {
 			return &ValueError{s.key, s.span.String(), "a span longer than nothing"}
 		}
 	}
+	if c.WAL.MaxStaleness < 2*c.WAL.PollInterval {
+		return &ValueError{
+			"wal.max-staleness", c.WAL.MaxStaleness.String(),
+			"at least twice wal.poll-interval, which is " + c.WAL.PollInterval.String() + ": between two looks the server would refuse requests",
+		}
+	}
 	return c.checkMaintenance()
 }
 

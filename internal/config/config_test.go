@@ -252,6 +252,11 @@ func TestBadFile(t *testing.T) {
 	bad("[wal]\npoll = 1\n", ":2:1", `unknown key "wal.poll"`, "poll = 1\n | ~~~~")
 	bad("[s3]\nx = 1\n", ":1:2", `unknown key "s3"`, "[s3]")
 	bad("listen = \n", ":1:10", "unexpected character U+000A at start of value", "")
+	bad("listen = 5\n", ":1:10", "expected text in quotes, found integer", "listen = 5\n |          ~ expected text in quotes, found integer")
+	bad("allowed-hosts = \"x\"\n", ":1:17", `expected a list such as ["a", "b"], found string`, "")
+	bad("log = 5\n", ":1:7", "expected a section, found integer", "")
+	bad("[compact]\nkeep-segments = \"x\"\n", ":2:17", "expected a number, found string", "")
+	bad("require-proof-of-possession = 3\n", ":1:31", "expected true or false, found integer", "")
 	bad("token-hs256-secret-base64 = \"x\"\n", "", `"token-hs256-secret-base64" stands at the top level; move it into a section [jwt.signing]`, "")
 	bad("[storage]\ntype = \"ftp\"\n", "", `[storage] has type "ftp"; expected "local" or "s3"`, "")
 	bad("[jwt.signing]\n", "", "[jwt.signing] has 0 keys; expected exactly one", "")
@@ -270,7 +275,7 @@ func TestBadFileValues(t *testing.T) {
 func TestBadValues(t *testing.T) {
 	for _, arg := range []string{
 		"--listen=8080", "--api-endpoint=cache.example.org", "--bucket=http://x", "--bucket=s3:x",
-		"--wal.poll-interval=0", "--resident-bytes=x", "--log.level=loud",
+		"--wal.poll-interval=0", "--wal.poll-interval=31s", "--wal.max-staleness=1s", "--resident-bytes=x", "--log.level=loud",
 	} {
 		if c, _, err := load(t, nil, "", arg); err == nil {
 			t.Errorf("%s was accepted: %+v", arg, c)

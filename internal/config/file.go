@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -41,8 +42,37 @@ func newFileError(path string, err error) *FileError {
 	if decode != nil {
 		out.Line, out.Column = decode.Position()
 		out.Excerpt = decode.String()
+		if told := mistyped(out.Problem); told != "" {
+			out.Excerpt = strings.ReplaceAll(out.Excerpt, out.Problem, told)
+			out.Problem = told
+		}
 	}
 	return out
+}
+
+// mistyped says for people what the decoder says of Go's types when a value is of
+// another kind than its key; "" for any other problem.
+func mistyped(problem string) string {
+	rest, ok := strings.CutPrefix(problem, "cannot decode TOML ")
+	if !ok {
+		return ""
+	}
+	found, rest, ok := strings.Cut(rest, " into ")
+	if !ok {
+		return ""
+	}
+	want := "a section"
+	switch kind := rest[strings.LastIndexByte(rest, ' ')+1:]; {
+	case strings.HasPrefix(kind, "[]"):
+		want = `a list such as ["a", "b"]`
+	case kind == "string", kind == "*string":
+		want = "text in quotes"
+	case kind == "bool", kind == "*bool":
+		want = "true or false"
+	case strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(kind, "*"), "u"), "int"):
+		want = "a number"
+	}
+	return "expected " + want + ", found " + found
 }
 
 func trimPrefix(s, prefix string) string {
