@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/celler/celler/blob/chunk"
+	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
 )
 
@@ -44,6 +45,9 @@ func TestCollectionAgainstState(t *testing.T) {
 			"":              m.check,
 			"publish":       m.publish,
 			"publish again": m.publish,
+			"upload":        m.upload,
+			"side object":   m.side,
+			"sweep uploads": m.sweepUploads,
 			"withdraw":      m.withdraw,
 			"use":           m.use,
 			"pin":           m.pin,
@@ -119,6 +123,63 @@ func (m *collection) name() string {
 // publish pushes a path whose references are other paths of the machine, and whose NAR may
 // be one that another path has, new chunks or old ones.
 func (m *collection) publish(rt *rapid.T) {
+	pub := m.draw(rt)
+	if rapid.Bool().Draw(rt, "pins") {
+		pub.Pin = &PinChange{Name: "push"}
+	}
+	if rapid.Bool().Draw(rt, "first") {
+		pub.First = true
+	}
+	if rapid.Bool().Draw(rt, "claims") {
+		pub.Claim = &[32]byte{pub.Path.NarHash[0]}
+	}
+	_, err := m.Publish(m.t.Context(), pub)
+	for _, may := range []error{ErrNoCache, ErrChunksMissing, ErrOtherNar, ErrNoUpload} {
+		if errors.Is(err, may) {
+			return
+		}
+	}
+	if err != nil {
+		rt.Fatal(err)
+	}
+}
+
+// upload puts a NAR there that no path names, or not yet.
+func (m *collection) upload(rt *rapid.T) {
+	pub := m.draw(rt)
+	_, err := m.CommitUpload(m.t.Context(), NarUpload{
+		Cache: pub.Path.Cache, FileHash: [32]byte{pub.Path.NarHash[0]}, FileSize: 100, Compression: "xz",
+		Recipe: pub.Recipe, Packs: pub.Packs, Listing: pub.Listing,
+	})
+	if err != nil && !errors.Is(err, ErrNoCache) && !errors.Is(err, ErrChunksMissing) {
+		rt.Fatal(err)
+	}
+}
+
+// side puts a side object there, the text of which may be stored by a recipe that paths
+// name, too.
+func (m *collection) side(rt *rapid.T) {
+	pub := m.draw(rt)
+	up := SideUpload{Cache: pub.Path.Cache, Side: Side{Kind: keyspace.SideLog, Name: pub.Path.StorePath.Name()}}
+	if rapid.Bool().Draw(rt, "stored") {
+		up.Side.Stored, up.Recipe, up.Packs = true, pub.Recipe, pub.Packs
+	}
+	if _, err := m.PutSide(m.t.Context(), up); err != nil && !errors.Is(err, ErrNoCache) && !errors.Is(err, ErrChunksMissing) {
+		rt.Fatal(err)
+	}
+}
+
+func (m *collection) sweepUploads(rt *rapid.T) {
+	if m.mark == nil {
+		return
+	}
+	if _, err := m.mark.SweepUploads(m.t.Context()); err != nil {
+		rt.Fatal(err)
+	}
+}
+
+// draw makes a publication.
+func (m *collection) draw(rt *rapid.T) Publication {
 	m.rt = rt
 	m.seed++
 	epoch, err := m.UploadEpoch(m.t.Context())
@@ -136,12 +197,10 @@ func (m *collection) publish(rt *rapid.T) {
 	if old := m.oldRuns(rt); old != nil && rapid.Bool().Draw(rt, "shares chunks") {
 		pub.Recipe.Runs, pub.Packs = old, nil
 	}
-	if rapid.Bool().Draw(rt, "pins") {
-		pub.Pin = &PinChange{Name: "push"}
+	if rapid.Bool().Draw(rt, "listed") {
+		pub.Listing = []byte("zstd")
 	}
-	if _, err := m.Publish(m.t.Context(), pub); err != nil && !errors.Is(err, ErrNoCache) && !errors.Is(err, ErrChunksMissing) {
-		rt.Fatal(err)
-	}
+	return pub
 }
 
 // oldRuns returns two chunks of a pack there is, as a writer finds it that looked
@@ -602,6 +661,9 @@ func (m *collection) damage(rt *rapid.T) {
 			all = append(all, p.StorePath.HashPart())
 		}
 		if _, err := m.WithdrawBroken(ctx, c.ID, all); err != nil {
+			rt.Fatal(err)
+		}
+		if _, err := m.RemoveBrokenSides(ctx, c.ID); err != nil {
 			rt.Fatal(err)
 		}
 	}

@@ -140,6 +140,14 @@ func sweepSome(v wal.View, mark keyspace.Destroyed) ([]wal.Entry, error) {
 			return b.close()
 		}
 	}
+	more, err := b.dropSides(mark.ID, opPaths-n)
+	if err != nil {
+		return nil, err
+	}
+	if more {
+		return b.close()
+	}
+	b.dropAll(keyspace.AppendUploadPrefix(nil, mark.ID))
 	b.drop(keyspace.AppendDestroyedKey(nil, mark.ID))
 	b.drop(keyspace.AppendTotalsKey(nil, mark.ID))
 	b.dropAll(keyspace.AppendLastUsePrefix(nil, mark.ID))

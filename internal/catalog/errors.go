@@ -28,6 +28,12 @@ var (
 	ErrUncounted = errors.New("the cache has not been counted: run celler fsck --repair")
 	// ErrStale: what the change was worked out from has changed. Work it out again.
 	ErrStale = errors.New("the state has changed since it was read")
+	// ErrNoUpload: no such file was uploaded, or what was in it is gone.
+	ErrNoUpload = errors.New("no such upload")
+	// ErrNoSide: the cache has no such side object.
+	ErrNoSide = errors.New("no such side object")
+	// ErrOtherNar: the path is there, and is something else.
+	ErrOtherNar = errors.New("the path is there with another content")
 	// ErrPinned: a pin names the path.
 	ErrPinned = errors.New("the path is pinned")
 	// ErrUnreachable: whether there is something newer could not be found out.
@@ -79,6 +85,22 @@ func (e *PinnedError) Error() string {
 }
 
 func (e *PinnedError) Is(target error) bool { return target == ErrPinned }
+
+// OtherNarError says how a path differs from the one that is there. It is an ErrOtherNar.
+type OtherNarError struct {
+	Cache        CacheName
+	StorePath    nix.StorePath
+	There, Given [32]byte // NAR hashes; equal if what differs is the references
+}
+
+func (e *OtherNarError) Error() string {
+	if e.There == e.Given {
+		return fmt.Sprintf("path %s is in cache %q with other references", e.StorePath.Base(), string(e.Cache))
+	}
+	return fmt.Sprintf("path %s is in cache %q with NAR %x, not %x", e.StorePath.Base(), string(e.Cache), e.There, e.Given)
+}
+
+func (e *OtherNarError) Is(target error) bool { return target == ErrOtherNar }
 
 // BadRecipeError is a recipe that cannot be read.
 type BadRecipeError struct {

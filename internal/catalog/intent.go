@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,16 +14,18 @@ import (
 // An intent is a publication on its way to another server, which commits it in our
 // place: see wal.Op.Intent. It is never stored. Numbers are unsigned varints.
 //
-//	magic "CLI1"
+//	magic "CLI1"; "CLI2" if there is a listing
 //	name of the cache             length, bytes
 //	row of the path, as stored    length of its key, key, length of its value, value
 //	recipe                        as in a recipe row
 //	number of packs, and each     layout as in a pack row, then 32 bytes for each chunk
+//	listing, if CLI2              the rest
 //
 // The cache id in the key of the path is 1, whatever the cache: who performs the
 // publication looks it up anew.
 const (
 	intentMagic = "CLI1"
+	listedMagic = "CLI2"
 	publishOp   = "publish"
 	// maxIntentPacks is far above what one push leaves uncommitted.
 	maxIntentPacks = 1 << 10
@@ -32,7 +35,7 @@ var errNoIntent = errors.New("only this server can perform the publication")
 
 // intent encodes the publication.
 func (u *publishing) intent() ([]byte, error) {
-	if u.Pin != nil || u.sig == "" || len(u.Packs) > maxIntentPacks {
+	if u.Pin != nil || u.First || u.Claim != nil || u.sig == "" || len(u.Packs) > maxIntentPacks {
 		return nil, errNoIntent
 	}
 	row := u.Path
@@ -40,7 +43,11 @@ func (u *publishing) intent() ([]byte, error) {
 	text := func(dst []byte, s []byte) []byte {
 		return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 	}
-	out := append([]byte(nil), intentMagic...)
+	magic := intentMagic
+	if len(u.Listing) > 0 {
+		magic = listedMagic
+	}
+	out := append([]byte(nil), magic...)
 	out = text(out, []byte(u.Path.Cache))
 	out = text(out, keyspace.AppendPathKey(nil, keyspace.FirstCount, row.StorePath.HashPart()))
 	out = text(out, keyspace.AppendPath(nil, &row))
@@ -52,7 +59,7 @@ func (u *publishing) intent() ([]byte, error) {
 			out = append(out, id[:]...)
 		}
 	}
-	return out, nil
+	return append(out, u.Listing...), nil
 }
 
 // Revive returns the operation that another server meant: see wal.Log.Accept.
@@ -79,8 +86,9 @@ func (c *Catalog) Revive(name string, intent []byte) (wal.Op, error) {
 // decodeIntent reads a whole publication.
 func decodeIntent(src []byte) (*publishing, error) {
 	short := errors.New("it ends too early")
-	if len(src) < len(intentMagic) || string(src[:len(intentMagic)]) != intentMagic {
-		return nil, fmt.Errorf("it begins with %.8q, want %q", src, intentMagic)
+	listed := len(src) >= len(listedMagic) && string(src[:len(listedMagic)]) == listedMagic
+	if !listed && (len(src) < len(intentMagic) || string(src[:len(intentMagic)]) != intentMagic) {
+		return nil, fmt.Errorf("it begins with %.8q, want %q or %q", src, intentMagic, listedMagic)
 	}
 	src = src[len(intentMagic):]
 	var texts [3][]byte
@@ -121,6 +129,13 @@ func decodeIntent(src []byte) (*publishing, error) {
 			src = src[copy(p.IDs[i][:], src):]
 		}
 		u.Packs = append(u.Packs, p)
+	}
+	if listed {
+		u.Listing = bytes.Clone(src) // Revive checks its length
+		if len(src) == 0 {
+			return nil, short
+		}
+		return u, nil
 	}
 	if len(src) != 0 {
 		return nil, fmt.Errorf("%d bytes after its end", len(src))

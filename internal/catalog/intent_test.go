@@ -65,8 +65,8 @@ func TestRevivedPublicationIsTheSame(t *testing.T) {
 // An intent that forgets a part of a publication would publish something else. Whoever
 // adds a field must see to it, here and in intent.
 func TestIntentKnowsWholePublication(t *testing.T) {
-	if n := reflect.TypeFor[Publication]().NumField(); n != 4 {
-		t.Errorf("a publication has %d fields; intent carries Path, Recipe and Packs, and refuses one with a Pin", n)
+	if n := reflect.TypeFor[Publication]().NumField(); n != 7 {
+		t.Errorf("a publication has %d fields; intent carries Path, Recipe, Packs and Listing, and refuses one with a Pin, First or Claim", n)
 	}
 	n := mkNode(t, mkBucket(t))
 	n.mustCreate("a")
@@ -74,6 +74,26 @@ func TestIntentKnowsWholePublication(t *testing.T) {
 	u.Pin = &PinChange{}
 	if _, err := u.intent(); err == nil {
 		t.Error("a publication with a pin has an intent")
+	}
+	u.Pin, u.First = nil, true
+	if _, err := u.intent(); err == nil {
+		t.Error("a publication that spares what is there has an intent")
+	}
+	u.First, u.Claim = false, &[32]byte{}
+	if _, err := u.intent(); err == nil {
+		t.Error("a publication that claims an upload has an intent")
+	}
+	u.Claim, u.Listing = nil, []byte("zstd")
+	intent, err := u.intent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := decodeIntent(intent)
+	if err != nil || string(again.Listing) != "zstd" {
+		t.Errorf("listing %q, %v; want what was sent", again.Listing, err)
+	}
+	if _, err := decodeIntent(intent[:len(intent)-4]); err == nil {
+		t.Error("a listing of no bytes is accepted")
 	}
 }
 

@@ -251,6 +251,19 @@ func (n *node) checkRow(ctx context.Context, row wal.KV, caches map[keyspace.Cac
 			return err
 		}
 		return b.refuse()
+	case keyspace.ListingPrefix:
+		l, err := keyspace.DecodeListing(row.Key, row.Value)
+		if err == nil {
+			_, err = n.Recipe(ctx, l.NarHash)
+		}
+		return err
+	case keyspace.SidePrefix:
+		s, err := keyspace.DecodeSide(row.Key, row.Value)
+		if err != nil || !s.Stored {
+			return err
+		}
+		_, err = n.Recipe(ctx, s.TextSum)
+		return err
 	case keyspace.ChunkPrefix:
 		c, err := keyspace.DecodeChunk(row.Key, row.Value)
 		if err != nil {

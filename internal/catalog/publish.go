@@ -25,6 +25,17 @@ type Publication struct {
 	// Pin, if set, is a pin that the path becomes a revision of, in the same
 	// operation. Cache, StorePath and By are filled in.
 	Pin *PinChange
+	// Listing is what is in the NAR, compressed: see keyspace.Listing. It is kept if there
+	// is none; nil: it is not known, or too long.
+	Listing []byte
+	// First leaves alone what is there. A path of the same NAR gets the signatures that
+	// it lacks; one of another NAR, or with other references, makes Publish fail with an
+	// *OtherNarError.
+	First bool
+	// Claim, if set, is the file hash of the upload that the NAR came in, and from now
+	// on belongs to the path. If there is no such upload any more, Publish fails with
+	// ErrNoUpload.
+	Claim *[32]byte
 }
 
 // Publish puts a path into a cache, in place of an earlier one of the same hash
@@ -39,7 +50,7 @@ func (c *Catalog) Publish(ctx context.Context, p Publication) (Seq, error) {
 	if err := u.prepare(ctx); err != nil {
 		return 0, c.countRefusal(err)
 	}
-	cost := 768 + 64*len(u.Path.References) + len(u.recipe[0])
+	cost := 768 + 64*len(u.Path.References) + len(u.recipe[0]) + len(u.Listing)
 	for i := range u.Packs {
 		id := u.Packs[i].Layout.ID
 		if c.carried.enter(id) {
@@ -89,6 +100,9 @@ func (u *publishing) valid() error {
 			return err
 		}
 	}
+	if len(u.Listing) > keyspace.MaxListingBytes {
+		return fmt.Errorf("listing of NAR %x has %d compressed bytes, want at most %d", p.NarHash, len(u.Listing), keyspace.MaxListingBytes)
+	}
 	if u.Pin == nil {
 		return nil
 	}
@@ -102,14 +116,20 @@ func (u *publishing) valid() error {
 // for one operation.
 func (u *publishing) prepare(ctx context.Context) (err error) {
 	c := u.catalog
-	if u.recipe, u.tag, err = keyspace.EncodeRecipe(&u.Recipe); err != nil {
-		return invalid(err)
-	}
 	if t, err := c.localTenant(u.Path.Cache); t != nil && err == nil {
 		if u.sig, err = t.sign(&u.Path); err != nil {
 			return invalid(err)
 		}
 		u.sigKey = t.keyID
+	}
+	return u.prepareRecipe(ctx)
+}
+
+// prepareRecipe is prepare for all but the path.
+func (u *publishing) prepareRecipe(ctx context.Context) (err error) {
+	c := u.catalog
+	if u.recipe, u.tag, err = keyspace.EncodeRecipe(&u.Recipe); err != nil {
+		return invalid(err)
 	}
 	u.Packs = slices.Clone(u.Packs) // it is the caller's
 	u.Packs = slices.DeleteFunc(u.Packs, func(p chunk.NewPack) bool {
@@ -166,6 +186,19 @@ func (u *publishing) build(v wal.View) ([]wal.Entry, error) {
 	row := u.Path
 	row.FileSize = fileSize
 	row.Sig, row.SigKey = u.sig, u.sigKey
+	if u.First {
+		if err := u.amend(v, t.cache.ID, &row); err != nil {
+			return nil, err
+		}
+	}
+	if u.Claim != nil {
+		if err := u.claim(b, t.cache.ID); err != nil {
+			return nil, err
+		}
+	}
+	if err := u.keepListing(b); err != nil {
+		return nil, err
+	}
 	if row.SigKey != t.keyID { // the key was changed meanwhile, or the cache was unknown here
 		if row.Sig, err = t.sign(&row); err != nil {
 			return nil, err

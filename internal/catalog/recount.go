@@ -322,6 +322,20 @@ func (a *audit) nars(caches []CacheID) error {
 				n.NarHash, n.NarSize, n.ServedSize = p.NarHash, p.NarSize, p.FileSize
 				want[p.NarHash] = n
 			}
+			for side, err := range a.s.Sides(id) {
+				if err != nil {
+					return err
+				}
+				if !side.Stored || !in(side.TextSum) {
+					continue
+				}
+				n := want[side.TextSum]
+				n.Paths++
+				if n.NarHash = side.TextSum; n.NarSize == 0 {
+					n.NarSize, n.ServedSize = side.Size, side.Served
+				}
+				want[side.TextSum] = n
+			}
 		}
 		if err := a.compareNars(want, in); err != nil {
 			return err

@@ -67,8 +67,11 @@ func (g *graves) removeRecipe(u Unreferenced) (bool, error) {
 	return true, g.dropRecipe(u.NarHash)
 }
 
-// dropRecipe removes all rows of recipes of a NAR.
+// dropRecipe removes all rows of recipes of a NAR, and its listing.
 func (b *books) dropRecipe(narHash [32]byte) error {
+	if err := b.dropListing(narHash); err != nil {
+		return err
+	}
 	for row, err := range b.view.Scan(keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: narHash}), nil) {
 		if err != nil {
 			return err
