@@ -6,17 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/compact"
 	"github.com/celler/celler/gc"
-	"github.com/celler/celler/index"
 	"github.com/celler/celler/internal/catalog"
-	"github.com/celler/celler/nix"
 	"github.com/celler/celler/wal"
 )
 
@@ -27,20 +23,30 @@ const (
 	simReaderGrace = 24 * time.Hour
 )
 
-// Collecting is one run of the real catalog and the real collectors: pushers, readers
-// and people who pin and delete, on nodes that crash, while any number of collectors, each
-// of which may be stopped or killed anywhere, decide what is dead.
+const (
+	simCache   = catalog.CacheName("a")
+	simProfile = "fast2016-1k"
+)
+
+// Collecting is one run of all that looks after a bucket: pushers, readers and people who
+// pin, delete, set bookmarks and restore, on nodes that crash, while any number of
+// collectors and compactors, each of which may be stopped for days or killed anywhere,
+// decide what is dead.
 type Collecting struct {
 	Seed       uint64
 	Nodes      int
 	Pushers    int // each performs Ops operations on nodes of its choice
 	Ops        int
-	Readers    int // each reads Ops paths, slowly
+	Readers    int // each reads twice as many paths, slowly
 	Collectors int // each performs Rounds rounds, or parts of them
 	Rounds     int
 	Compactors int
+	Operators  int // each sets bookmarks and restores, half as often as pushers do things
 	Restarts   int
+	Freezes    int // of nodes, collectors and compactors
 	FaultRate  float64
+	Wal        wal.Mutants
+	Compact    compact.Mutants
 	Catalog    catalog.Mutants
 	GC         gc.Mutants
 	Trace      io.Writer
@@ -54,10 +60,37 @@ type CollectingResult struct {
 	Pushed    int // acknowledged
 	Refused   int // pushes that were told to upload again
 	Read      int
+	Bookmarks int
+	Restored  int
 	Expired   int // paths that collectors have removed
 	Condemned int
 	Moved     int
 	Deleted   int // objects
+	Truncated int // slots
+}
+
+func (r *CollectingResult) add(o CollectingResult) {
+	r.Steps += o.Steps
+	r.Pushed += o.Pushed
+	r.Refused += o.Refused
+	r.Read += o.Read
+	r.Bookmarks += o.Bookmarks
+	r.Restored += o.Restored
+	r.Expired += o.Expired
+	r.Condemned += o.Condemned
+	r.Moved += o.Moved
+	r.Deleted += o.Deleted
+	r.Truncated += o.Truncated
+}
+
+// idle reports whether something of what a run is about never happened.
+func (r *CollectingResult) idle() bool {
+	for _, n := range []int{r.Pushed, r.Refused, r.Read, r.Bookmarks, r.Restored, r.Expired, r.Condemned, r.Moved, r.Deleted, r.Truncated} {
+		if n == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // collecting is a run.
@@ -65,28 +98,24 @@ type collecting struct {
 	Collecting
 	run
 
-	mu    sync.Mutex // guards what follows
-	known map[string]*fact
-	pins  map[string]time.Time // path that a pin was acknowledged for, or may be
-	res   CollectingResult
+	mu       sync.Mutex // guards what follows
+	services map[*node]*service
+	facts    *facts
+	served   map[[32]byte][32]byte // recipe -> hash of its served form
+	states   map[wal.Seq]string    // hashes of states that somebody has looked at
+	marks    map[string]wal.Seq    // bookmarks that were acknowledged
+	res      CollectingResult
 }
-
-// fact is what clients know of a path.
-type fact struct {
-	used      time.Time // when it was acknowledged as pushed, or as present, last
-	withdrawn bool      // somebody has tried to delete it
-	pinned    bool      // a pin of it was acknowledged
-	loose     bool      // what it refers to may have gone before it was there
-	unpinned  bool      // somebody has tried to remove a pin of it
-}
-
-const simCache = catalog.CacheName("a")
 
 // Run performs the trial. It must be called inside a synctest bubble.
 func (t Collecting) Run(ctx context.Context) CollectingResult {
-	c := &collecting{Collecting: t, known: map[string]*fact{}}
+	c := &collecting{
+		Collecting: t, services: map[*node]*service{}, served: map[[32]byte][32]byte{},
+		states: map[wal.Seq]string{}, marks: map[string]wal.Seq{},
+	}
 	c.run = run{Trial: Trial{Seed: t.Seed, Nodes: t.Nodes, Pebble: true, FaultRate: t.FaultRate}, w: NewWorld(t.Seed), acked: map[string]string{}}
-	c.w.Trace = t.Trace
+	c.facts = newFacts(c.w)
+	c.w.Trace, c.w.Breathe = t.Trace, 64
 	if _, err := (wal.Founding{Env: c.w.Env("founder", t.Seed, 0)}).Found(ctx, founder{c.w}, wal.Format{Profile: simProfile}); err != nil {
 		return CollectingResult{Violation: fmt.Sprintf("found the bucket: %v", err)}
 	}
@@ -110,124 +139,127 @@ func (t Collecting) Run(ctx context.Context) CollectingResult {
 
 func (c *collecting) mkNode(name string, i uint64, rng *rand.Rand) *node {
 	return &node{
-		name: name, w: c.w, seed: c.Collecting.Seed*100 + i, disk: c.newDisk(),
-		drift: time.Duration(rng.IntN(20*365)-10*365) * 24 * time.Hour, // clocks may be off by years
+		name: name, w: c.w, seed: c.Collecting.Seed*100 + i, disk: c.newDisk(), mutants: c.Wal,
+		drift:   time.Duration(rng.IntN(20*365)-10*365) * 24 * time.Hour, // clocks may be off by years
+		started: c.serve, ending: c.unserve,
 	}
 }
 
 // found creates the cache, before anything goes wrong.
 func (c *collecting) found(ctx context.Context, n *node) {
-	cat, _ := c.catalog(n)
-	if cat == nil {
-		return
-	}
-	if _, err := cat.CreateCache(ctx, catalog.Cache{Name: simCache}); err != nil {
-		c.violate("create the cache: %v", err)
-	}
+	c.on(n, func(s *service) {
+		if _, err := s.cat.CreateCache(ctx, catalog.Cache{Name: simCache}); err != nil {
+			c.violate("create the cache: %v", err)
+		}
+	})
 	c.w.FaultRate = c.Collecting.FaultRate
 }
 
 func (c *collecting) begin(ctx context.Context) {
 	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 7))
+	var victims []string
+	for _, n := range c.nodes {
+		victims = append(victims, n.name)
+	}
 	for i := range c.Pushers {
 		go c.pusher(ctx, i)
 	}
 	for i := range c.Readers {
 		go c.reader(ctx, i)
 	}
+	for i := range c.Operators {
+		go c.operator(ctx, i)
+	}
 	for i := range c.Collectors {
-		go c.collector(ctx, c.mkNode(fmt.Sprintf("gc%d", i), 20+uint64(i), rng), i)
+		n := c.mkNode(fmt.Sprintf("gc%d", i), 20+uint64(i), rng)
+		victims = append(victims, n.name)
+		go c.collector(ctx, n, i)
 	}
 	for i := range c.Collecting.Compactors {
+		victims = append(victims, fmt.Sprintf("compact%d", i))
 		go c.tables(ctx, i)
 	}
 	if c.Collecting.Restarts > 0 {
 		c.run.Restarts = c.Collecting.Restarts
 		go c.restarter(ctx)
 	}
+	if c.Freezes > 0 {
+		go c.freezer(victims)
+	}
 }
 
 // tables performs rounds of the real compactor.
 func (c *collecting) tables(ctx context.Context, i int) {
 	name := fmt.Sprintf("compact%d", i)
+	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 3000+uint64(i)))
 	o := compact.Options{
 		Env: c.w.Env(name, c.Collecting.Seed*100+60+uint64(i), 0), By: name, FlushSegments: 8, Ratio: 3, Parallel: 2, StealAfter: 1,
-		KeepSegments: 16, LogRetention: -1, KeepAll: -1, KeepHourly: -1, KeepDaily: -1,
+		KeepSegments: -1 + 17*rng.IntN(2), LogRetention: -1, KeepAll: -1, KeepHourly: -1, KeepDaily: -1, Mutants: c.Compact,
 	}
 	compactor := compact.New(c.w.Bucket(name), o)
 	for range 6 {
+		c.sleep(ctx, name, time.Duration(rng.IntN(48))*time.Hour)
 		c.w.Pause(name, "round")
-		_, err := compactor.Round(ctx, compact.Mode{})
+		rep, err := compactor.Round(ctx, compact.Mode{Steal: rng.IntN(2) == 0})
+		c.mu.Lock()
+		c.res.Truncated += rep.SlotsDeleted
+		c.mu.Unlock()
 		var sum *compact.SumError
-		if errors.As(err, &sum) {
+		var corrupt *wal.CorruptError
+		if errors.As(err, &sum) || errors.As(err, &corrupt) {
 			c.violate("%s: %v", name, err)
 		}
 	}
 }
 
-// catalog returns the catalog of a node, nil while it is down.
-func (c *collecting) catalog(n *node) (*catalog.Catalog, *index.DB) {
-	l, st := n.running()
-	if l == nil {
-		return nil, nil
-	}
-	db := st.(*crashingState).DB
-	return catalog.New(l, db, catalog.Options{
-		Now: func() time.Time { return c.w.now.Add(n.drift) }, Mutants: c.Catalog,
-		Rand: c.w.Env(n.name, c.Collecting.Seed+77, 0).Rand,
-	}), db
-}
-
-// anyCatalog waits for a node that is up.
-func (c *collecting) anyCatalog(name string, rng *rand.Rand) *catalog.Catalog {
-	for range 300 {
-		if cat, _ := c.catalog(c.nodes[rng.IntN(len(c.nodes))]); cat != nil {
-			return cat
+// freezer stops processes for minutes, hours or days, as SIGSTOP does.
+func (c *collecting) freezer(victims []string) {
+	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 5000))
+	for range c.Freezes {
+		for range rng.IntN(60) {
+			c.w.Pause("freezer", "waits")
 		}
-		c.w.Pause(name, "wait for a node")
+		d := []time.Duration{10 * time.Minute, 5 * time.Hour, 30 * time.Hour, 4 * 24 * time.Hour}[rng.IntN(4)]
+		victim := victims[rng.IntN(len(victims))]
+		c.note("%s is stopped for %v", victim, d)
+		c.w.Freeze(victim, d)
 	}
-	return nil
 }
 
 // sleep lets time pass in the world.
-func (c *collecting) sleep(ctx context.Context, name string, seed uint64, d time.Duration) {
-	c.w.Env(name, seed, 0).Sleep(ctx, d, nil)
+func (c *collecting) sleep(ctx context.Context, name string, d time.Duration) {
+	c.w.Env(name, 0, 0).Sleep(ctx, d, nil)
 }
 
-// collector performs rounds, some of which are killed or stopped on the way.
+// collector performs rounds, some of which are killed on the way.
 func (c *collecting) collector(ctx context.Context, n *node, i int) {
 	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 4000+uint64(i)))
 	c.boot(ctx, n)
 	defer func() { _ = n.stop() }()
 	for round := range c.Rounds {
-		c.sleep(ctx, n.name, c.Collecting.Seed, time.Duration(rng.IntN(60))*time.Hour)
+		c.sleep(ctx, n.name, time.Duration(rng.IntN(60))*time.Hour)
 		c.w.Pause(n.name, "round")
 		steps := -1
 		if rng.IntN(3) == 0 {
 			steps = rng.IntN(60)
 		}
-		c.round(ctx, n, steps, round)
+		c.on(n, func(s *service) { c.round(s, steps, round) })
+		if steps >= 0 && rng.IntN(2) == 0 {
+			_ = n.stop()
+			c.boot(ctx, n)
+		}
 	}
 }
 
 // round performs one round, or as much of it as fits before it is killed.
-func (c *collecting) round(ctx context.Context, n *node, steps, round int) {
-	cat, _ := c.catalog(n)
-	if cat == nil {
-		return
-	}
-	chunks, err := chunkstore.New(c.w.Bucket(n.name), cat, chunkstore.Options{HedgeAfter: -1, RestoreBytes: -1, Now: c.w.clock, PackBytes: 4 << 10})
-	if err != nil {
-		c.violate("make a chunk store: %v", err)
-		return
-	}
-	defer func() { _ = chunks.Close() }()
-	ctx, kill := context.WithCancel(ctx)
+func (c *collecting) round(s *service, steps, round int) {
+	ctx, kill := context.WithCancel(s.ctx)
 	defer kill()
+	name := s.n.name
 	if steps >= 0 {
 		go func() {
 			for range steps {
-				c.w.Pause(n.name+"'s killer", "waits")
+				c.w.Pause(name+"'s killer", "waits")
 				if ctx.Err() != nil {
 					return
 				}
@@ -235,12 +267,14 @@ func (c *collecting) round(ctx context.Context, n *node, steps, round int) {
 			kill()
 		}()
 	}
-	g := gc.New(cat, chunks, gc.Options{
+	g := gc.New(s.cat, s.chunks, gc.Options{
 		Now: c.w.clock, Retention: simRetention, NarGrace: simNarGrace, ReaderGrace: simReaderGrace,
 		RewriteAbove: 0.3, Batch: 3, Mutants: c.GC,
+		KeptSince: func(ctx context.Context) (time.Time, bool, error) { return wal.KeptSince(ctx, c.w.Bucket(name)) },
 	})
+	began := c.w.now
 	rep, err := g.Round(ctx, gc.Mode{Each: func(gone gc.Gone) error {
-		c.note("%s removes %s: %+v", n.name, gone.StorePath, gone)
+		c.note("%s removes %s: %+v", name, gone.StorePath, gone)
 		return nil
 	}})
 	c.mu.Lock()
@@ -250,9 +284,11 @@ func (c *collecting) round(ctx context.Context, n *node, steps, round int) {
 	c.res.Moved += rep.Rewritten
 	c.res.Deleted += rep.Deleted
 	c.note("%s round %d: %d removed, %d condemned, %d moved, %d deleted, %d orphans, %v",
-		n.name, round, rep.Removed, rep.Condemned, rep.Rewritten, rep.Deleted, rep.Orphans, err)
-	if rep.Strays > 0 || rep.BadRecipes > 0 || rep.Unreadable > 0 {
-		c.violations = append(c.violations, fmt.Sprintf("%s: %d strays, %d bad recipes, %d unreadable", n.name, rep.Strays, rep.BadRecipes, rep.Unreadable))
+		name, round, rep.Removed, rep.Condemned, rep.Rewritten, rep.Deleted, rep.Orphans, err)
+	// What a collector was about to write again may be gone if it slept for long.
+	late := c.w.now.Sub(began) >= simReaderGrace-time.Hour
+	if rep.Strays > 0 || rep.BadRecipes > 0 || rep.Unreadable > 0 && !late {
+		c.violate("%s: %d strays, %d bad recipes, %d unreadable", name, rep.Strays, rep.BadRecipes, rep.Unreadable)
 	}
 }
 
@@ -278,136 +314,4 @@ func (c *collecting) finish(ctx context.Context) CollectingResult {
 	c.res.Trail, c.res.Steps = c.w.Trail(), c.w.Step()
 	c.res.Violation = strings.Join(c.violations, "\n")
 	return c.res
-}
-
-func (c *collecting) settleAll(ctx context.Context) {
-	for _, n := range c.nodes {
-		_ = n.stop()
-	}
-	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 8))
-	n := c.mkNode("fresh", 99, rng)
-	if err := n.start(ctx, true); err != nil {
-		c.violate("a fresh node does not start: %v", err)
-		return
-	}
-	defer func() {
-		if err := n.stop(); err != nil {
-			c.violate("stop the fresh node: %v", err)
-		}
-	}()
-	c.audit(ctx, n, "at the end", false)
-	for range 8 { // and a month later, when everything that nobody keeps must be gone
-		c.sleep(ctx, n.name, 1, 5*24*time.Hour)
-		c.round(ctx, n, -1, 99)
-	}
-	c.audit(ctx, n, "a month later", true)
-}
-
-// audit checks counts, that everything in the state reads back, that what clients were
-// promised is there, and later that nothing else is.
-func (c *collecting) audit(ctx context.Context, n *node, when string, later bool) {
-	cat, _ := c.catalog(n)
-	if _, err := cat.CatchUp(ctx); err != nil {
-		c.violate("%s: %v", when, err)
-		return
-	}
-	s, err := cat.Snapshot(ctx)
-	if err != nil {
-		c.violate("%s: %v", when, err)
-		return
-	}
-	defer func() { _ = s.Close() }()
-	if err := s.CheckCounts(ctx, func(d catalog.Discrepancy) bool {
-		c.violate("%s: %s: found %s, want %s", when, d.Row, d.Found, d.Want)
-		return true
-	}); err != nil {
-		c.violate("%s: %v", when, err)
-	}
-	there := map[nix.HashPart]bool{}
-	for r, err := range s.Recipes() {
-		if err == nil {
-			err = c.readAll(ctx, cat, "fresh", &r)
-		}
-		if err != nil {
-			c.violate("%s: recipe: %v", when, err)
-		}
-	}
-	for p, err := range s.Paths(1) {
-		if err != nil {
-			c.violate("%s: %v", when, err)
-			return
-		}
-		there[p.StorePath.HashPart()] = true
-		if _, ok, err := s.Recipe(p.NarHash); !ok || err != nil {
-			c.violate("%s: path %s has no recipe, %v", when, p.StorePath.Name(), err)
-		}
-	}
-	for name := range simPaths {
-		if c.promised(name, map[string]bool{}) && !there[simPath(name).HashPart()] {
-			c.violate("%s: %s was promised and is not there: %+v", when, name, *c.known[name])
-		}
-	}
-	if !later {
-		return
-	}
-	wanted := c.maybePinned()
-	for name := range simPaths {
-		if there[simPath(name).HashPart()] && !wanted[name] {
-			c.violate("%s: %s is still there, and nobody wants it", when, name)
-		}
-	}
-	for info, err := range c.w.Bucket("fresh").List(ctx, "pack/", "") {
-		if err != nil {
-			continue
-		}
-		id, err := parsePack(info.Key)
-		if err != nil {
-			c.violate("%s: %v", when, err)
-			continue
-		}
-		if ok, err := s.KnowsObject(id); !ok || err != nil {
-			c.violate("%s: object %s is nobody's, %v", when, info.Key, err)
-		}
-	}
-}
-
-// promised reports whether a path must be there: somebody was told so within the
-// retention, or something that must be there refers to it, and nobody has deleted it.
-func (c *collecting) promised(name string, seen map[string]bool) bool {
-	f := c.known[name]
-	if f == nil || f.withdrawn {
-		return false
-	}
-	if f.pinned && !f.unpinned || c.w.now.Sub(f.used) < simRetention-time.Hour {
-		return true
-	}
-	seen[name] = true
-	for other, refs := range simPaths {
-		if c.known[other] != nil && c.known[other].loose {
-			continue
-		}
-		if slices.Contains(refs, name) && !seen[other] && c.promised(other, seen) {
-			return true
-		}
-	}
-	return false
-}
-
-// maybePinned returns what pins may keep: what anybody has ever tried to pin, and what
-// that leads to.
-func (c *collecting) maybePinned() map[string]bool {
-	all := map[string]bool{}
-	var add func(name string)
-	add = func(name string) {
-		if !all[name] {
-			all[name] = true
-			for _, r := range simPaths[name] {
-				add(r)
-			}
-		}
-	}
-	for name := range c.pins {
-		add(name)
-	}
-	return all
 }

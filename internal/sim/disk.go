@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"io"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/index"
@@ -39,7 +40,7 @@ func (d *pebbleDisk) Open(_ context.Context, bucket blob.Bucket, store wal.Store
 	if wipe || d.fs == nil {
 		d.fs = vfs.NewCrashableMem()
 	}
-	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.clock, CacheBytes: 1 << 20, Bucket: bucket, FetchParallel: 2})
+	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.clock, CacheBytes: 1 << 20, Bucket: patient{bucket}, FetchParallel: 2})
 	if err != nil {
 		return nil, err
 	}
@@ -57,4 +58,26 @@ func (s *crashingState) Close() error {
 	err := s.DB.Close()
 	s.disk.fs = clone
 	return err
+}
+
+// patient is a bucket that asks again, as drivers do, when it is not answered: to load a
+// snapshot takes a hundred answers in a row.
+type patient struct{ blob.Bucket }
+
+func (p patient) Get(ctx context.Context, key blob.Key) (body []byte, tag blob.Tag, err error) {
+	for range 4 {
+		if body, tag, err = p.Bucket.Get(ctx, key); blob.KindOf(err) != blob.KindUnreachable || ctx.Err() != nil {
+			break
+		}
+	}
+	return body, tag, err
+}
+
+func (p patient) GetRange(ctx context.Context, key blob.Key, off, n int64) (r io.ReadCloser, err error) {
+	for range 4 {
+		if r, err = p.Bucket.GetRange(ctx, key, off, n); blob.KindOf(err) != blob.KindUnreachable || ctx.Err() != nil {
+			break
+		}
+	}
+	return r, err
 }

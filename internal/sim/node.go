@@ -31,6 +31,8 @@ type node struct {
 	seed    uint64
 	mutants wal.Mutants
 	forward func(ctx context.Context, address string, message []byte) (wal.Seq, error) // nil: it does not
+	started func(*node) error                                                          // if not nil, called before others see the node
+	ending  func(*node)                                                                // and this when they do not see it any more
 
 	mu    sync.Mutex // guards what follows
 	log   *wal.Log   // nil while the node is down
@@ -66,6 +68,9 @@ func (n *node) start(ctx context.Context, wipe bool) error {
 	n.mu.Lock()
 	n.log, n.state = l, st
 	n.mu.Unlock()
+	if n.started != nil {
+		return n.started(n)
+	}
 	return nil
 }
 
@@ -77,6 +82,9 @@ func (n *node) stop() error {
 	n.mu.Unlock()
 	if l == nil {
 		return nil
+	}
+	if n.ending != nil {
+		n.ending(n)
 	}
 	return join(l.Close(), st.Close())
 }

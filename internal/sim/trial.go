@@ -123,17 +123,17 @@ func (r *run) violate(format string, args ...any) {
 
 // boot starts a node, however often the bucket refuses.
 func (r *run) boot(ctx context.Context, n *node) {
+	var err error
 	for range 50 {
 		r.w.Pause(n.name, "boot")
-		err := n.start(ctx, false)
-		if err == nil {
+		if err = n.start(ctx, false); err == nil {
 			return
 		}
 		if errors.Is(err, wal.ErrForked) || errors.Is(err, wal.ErrRolledBack) {
 			return // the checks at the end expect that of some trials
 		}
 	}
-	r.violate("%s does not start", n.name)
+	r.violate("%s does not start: %v", n.name, err)
 }
 
 // client performs operations on nodes of its choice.

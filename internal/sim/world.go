@@ -27,6 +27,9 @@ type World struct {
 	// Lazy names the actor whose steps are chosen rarely, so that it sleeps
 	// through what the others do.
 	Lazy string
+	// Breathe, if positive, lets real timers, which stand still otherwise, go on after
+	// every so many steps.
+	Breathe int64
 	// Trace, if not nil, receives one line a step.
 	Trace io.Writer
 
@@ -38,6 +41,7 @@ type World struct {
 	trail   uint64 // hash over all choices: equal for equal runs
 
 	seenRoot map[string]int // newest version of ROOT that each actor has read since it started
+	frozen   map[string]time.Time
 
 	mu   sync.Mutex // guards pending and arrivals
 	pend []*event
@@ -57,7 +61,7 @@ type event struct {
 func NewWorld(seed uint64) *World {
 	return &World{
 		rng:     rand.New(rand.NewPCG(seed, 0x5eed)),
-		objects: map[string]object{}, seenRoot: map[string]int{},
+		objects: map[string]object{}, seenRoot: map[string]int{}, frozen: map[string]time.Time{},
 		now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 }
@@ -119,7 +123,33 @@ func (w *World) Run() {
 			w.remove(e)
 			close(e.done)
 		}
+		if w.Breathe > 0 && w.step%w.Breathe == 0 {
+			synctest.Wait()
+			time.Sleep(2 * time.Second)
+		}
 	}
+}
+
+// Freeze stops an actor, as SIGSTOP does a process, until so much time has passed in the
+// world: what it has asked for may happen, but nothing that it does.
+func (w *World) Freeze(actor string, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frozen[actor] = w.now.Add(d)
+}
+
+// thawed reports whether an actor goes on, and if not sets next to when the first of
+// those that do not will. The caller holds w.mu.
+func (w *World) thawed(actor string, next *time.Time) bool {
+	until, frozen := w.frozen[actor]
+	if !frozen || !w.now.Before(until) {
+		delete(w.frozen, actor)
+		return true
+	}
+	if next.IsZero() || until.Before(*next) {
+		*next = until
+	}
+	return false
 }
 
 // RunIdle is Run in a world where something may also wait for real timers, which stand
@@ -145,8 +175,23 @@ func (w *World) RunIdle() {
 func (w *World) choose() *event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for {
+		e, thaw := w.pick()
+		if e != nil || thaw.IsZero() {
+			return e
+		}
+		w.now = thaw // somebody wakes up
+	}
+}
+
+// pick is choose among those that are not frozen. If there is nothing to do before
+// one of those wakes up it returns when that is. The caller holds w.mu.
+func (w *World) pick() (_ *event, thaw time.Time) {
 	var ready, timers []*event
 	for _, e := range w.pend {
+		if !w.thawed(e.actor, &thaw) {
+			continue
+		}
 		if e.due.IsZero() {
 			ready = append(ready, e)
 		} else {
@@ -158,17 +203,20 @@ func (w *World) choose() *event {
 	}
 	slices.SortFunc(ready, order)
 	slices.SortFunc(timers, order)
+	if len(ready) == 0 && !thaw.IsZero() && (len(timers) == 0 || thaw.Before(timers[0].due)) {
+		return nil, thaw
+	}
 	if len(timers) > 0 && (len(ready) == 0 || w.rng.IntN(8) == 0) {
-		return timers[0]
+		return timers[0], thaw
 	}
 	if len(ready) == 0 {
-		return nil
+		return nil, thaw
 	}
 	e := ready[w.rng.IntN(len(ready))]
 	if e.actor == w.Lazy && w.rng.IntN(20) != 0 {
 		e = ready[w.rng.IntN(len(ready))]
 	}
-	return e
+	return e, thaw
 }
 
 // Env returns what a node named actor gets instead of a clock, randomness and
