@@ -19,7 +19,12 @@ type grove struct {
 	clock  catalog.Clock
 	pinned []pinnedPath
 	adopt  []catalog.PathKey // paths of which nobody knows when they were used: from before that was noted
+
+	// followed are, by tree, paths that live or are waited for and are not in it.
+	followed []map[nix.HashPart]bool
 }
+
+func (g *grove) follow(t int, hashPart nix.HashPart) { g.followed[t][hashPart] = true }
 
 // pinnedPath is a root, and whose.
 type pinnedPath struct {
@@ -49,6 +54,7 @@ func (c *Collector) retention(cache *catalog.Cache) time.Duration {
 
 func (g *grove) plantCache(s *catalog.Snapshot, cache *catalog.Cache) error {
 	t := g.forest.plant()
+	g.followed = append(g.followed, map[nix.HashPart]bool{})
 	uses, stop := iter.Pull2(s.Uses(cache.ID))
 	defer stop()
 	use, err, more := uses()
@@ -92,8 +98,12 @@ func (g *grove) plantPins(s *catalog.Snapshot, t int) error {
 	}
 	for _, p := range pins {
 		for i, r := range p.Revisions {
-			if p.Kept[i] && g.pin(t, r.StorePath.HashPart()) {
-				at, _ := g.find(t, r.StorePath.HashPart())
+			switch at, there := g.find(t, r.StorePath.HashPart()); {
+			case !p.Kept[i]:
+			case !there:
+				g.follow(t, r.StorePath.HashPart())
+			default:
+				g.pin(t, r.StorePath.HashPart())
 				g.pinned = append(g.pinned, pinnedPath{path: at, tree: t, pin: p.Name})
 			}
 		}

@@ -154,6 +154,8 @@ func (p *plan) revive(cur *catalog.Snapshot, cache catalog.CacheID, hashPart nix
 		seen[hp] = true
 		if i, ok := p.find(t, hp); ok {
 			p.reach(p.live, i)
+		} else {
+			p.follow(t, hp)
 		}
 		row, ok, err := cur.Path(cache, hp)
 		if err != nil {
@@ -165,12 +167,21 @@ func (p *plan) revive(cur *catalog.Snapshot, cache catalog.CacheID, hashPart nix
 		for _, ref := range row.References {
 			// What the plan knows to live lives with all it led to then; only rows that
 			// were changed since can lead further, and each of those has its touch.
-			if i, known := p.find(t, ref.HashPart()); !known || !p.live.has(i) {
+			if !p.lives(t, ref.HashPart()) {
 				stack = append(stack, ref.HashPart())
 			}
 		}
 	}
 	return nil
+}
+
+// lives reports whether a path is known to live with all it refers to, or not to be there
+// and to leave a touch when it comes: whoever meets it need not look further.
+func (p *plan) lives(t int, hashPart nix.HashPart) bool {
+	if i, ok := p.find(t, hashPart); ok {
+		return p.live.has(i)
+	}
+	return p.followed[t][hashPart]
 }
 
 // namedGone is a path to be removed, for people.

@@ -95,10 +95,7 @@ func (r *round) fellSome(ctx context.Context, p *plan, t int, part []uint32) err
 				e.Paths = append(e.Paths, catalog.Use{Cache: e.Cache, HashPart: p.hashes[i], Day: p.days[i]})
 			}
 		}
-		e.Live = func(hp nix.HashPart) bool {
-			i, ok := p.find(t, hp)
-			return ok && p.live.has(i)
-		}
+		e.Live = func(hp nix.HashPart) bool { return p.lives(t, hp) }
 		if len(e.Paths) == 0 {
 			return nil
 		}
