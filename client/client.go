@@ -224,35 +224,65 @@ func (c *Client) request(ctx context.Context, method, path string, body io.Reade
 // do sends a request and decodes the answer of a success into answer, unless that is
 // nil or the server sent none: Attic's successes may be empty.
 func (c *Client) do(req *http.Request, answer any) error {
+	text, err := c.exchange(req)
+	if err != nil {
+		return err
+	}
+	if answer == nil || len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	if _, upload := answer.(*wire.UploadResult); upload && !json.Valid(text) {
+		return nil // what was answered with success has succeeded, whatever a proxy made of the body
+	}
+	return decodeAnswer(req.Method+" "+req.URL.Path, text, answer)
+}
+
+// decodeAnswer decodes what was answered to a request.
+func decodeAnswer(request string, text []byte, answer any) error {
+	if err := json.Unmarshal(text, answer); err != nil {
+		return final(fmt.Errorf("%s: decode answer %.60q: %w", request, text, err))
+	}
+	return nil
+}
+
+// binary posts bytes and returns the bytes of the answer. It makes one attempt, which fails
+// when nothing moves for too long.
+func (c *Client) binary(ctx context.Context, path, contentType string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m := newMeter(io.NopCloser(bytes.NewReader(body)), c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
+	defer m.finish()
+	req, err := c.request(ctx, http.MethodPost, path, m)
+	if err != nil {
+		return nil, final(err)
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("Content-Type", contentType)
+	return c.exchange(req)
+}
+
+// exchange sends a request and returns the body of a success.
+func (c *Client) exchange(req *http.Request) ([]byte, error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		if cause := context.Cause(req.Context()); errors.Is(cause, errStalled) {
 			err = cause
 		}
-		return fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, bare(err))
+		return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, bare(err))
 	}
 	defer res.Body.Close()
 	c.saw(res.Header.Get(wire.HeaderSeq))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return newStatusError(req, res, c.now())
+		return nil, newStatusError(req, res, c.now())
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
 	if err != nil {
-		return fmt.Errorf("%s %s: read answer: %w", req.Method, req.URL.Path, err)
+		return nil, fmt.Errorf("%s %s: read answer: %w", req.Method, req.URL.Path, err)
 	}
 	if len(text) > maxAnswerBytes {
-		return final(fmt.Errorf("%s %s: the answer is longer than %d bytes", req.Method, req.URL.Path, maxAnswerBytes))
+		return nil, final(fmt.Errorf("%s %s: the answer is longer than %d bytes", req.Method, req.URL.Path, maxAnswerBytes))
 	}
-	if answer == nil || len(bytes.TrimSpace(text)) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(text, answer); err != nil {
-		if _, upload := answer.(*wire.UploadResult); upload {
-			return nil // what was answered with success has succeeded, whatever a proxy made of the body
-		}
-		return final(fmt.Errorf("%s %s: decode answer %.60q: %w", req.Method, req.URL.Path, text, err))
-	}
-	return nil
+	return text, nil
 }
 
 // saw remembers the newest position in the server's log that an answer named, and

@@ -24,6 +24,7 @@ type StatusError struct {
 	Name         string        // the API's name of the error, such as "NoSuchCache"; "" if another program answered
 	Message      string        // what the server said
 	RetryAfter   time.Duration // what it asked for; 0 = nothing
+	object       []byte        // the error object as it came
 }
 
 func (e *StatusError) Error() string {
@@ -70,7 +71,7 @@ func newStatusError(req *http.Request, res *http.Response, now time.Time) *Statu
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(text, &object) == nil && object.Error != "" {
-		e.Name, e.Message = object.Error, object.Message
+		e.Name, e.Message, e.object = object.Error, object.Message, text
 		return e
 	}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {

@@ -96,6 +96,8 @@ type Outcome struct {
 	Kind         Kind
 	NarSize      int64
 	FileSize     int64         // as stored, compressed; 0 = the server did not say
+	New          int64         // bytes of the NAR that the server lacked; 0 if it did not say
+	Sent         int64         // bytes of requests, compressed; 0 = not counted
 	Deduplicated float64       // part of the NAR that the server had, 0 to 1; -1 = it did not say
 	Attempts     int           // 0 for a path that was not uploaded
 	Took         time.Duration // of the upload, waits included
@@ -108,6 +110,7 @@ type Outcome struct {
 type Result struct {
 	Pushed, Present, Upstream, Failed, Skipped int
 	Bytes                                      int64 // NAR bytes of the pushed paths
+	New, Sent                                  int64 // of them new to the server, and sent, compressed; 0 if nobody counted
 	Took                                       time.Duration
 	Pinned, Unpinned                           int // pins that were set, and that could not be
 }
@@ -116,10 +119,12 @@ func (r *Result) count(o Outcome) {
 	if o.Pin != nil {
 		r.Pinned++
 	}
+	r.Sent += o.Sent
 	switch o.Kind {
 	case Pushed, Deduplicated:
 		r.Pushed++
 		r.Bytes += o.NarSize
+		r.New += o.New
 	case Present:
 		r.Present++
 	case Upstream:

@@ -119,16 +119,28 @@ func (p *push) run(ctx context.Context) error {
 	for _, path := range wanted {
 		plan.Bytes += path.narSize
 	}
+	info, delta, err := p.deltaInfo(ctx, &cache)
+	if err != nil {
+		return err
+	}
 	p.ev.plan(plan)
-	if p.o.DryRun {
+	if p.o.DryRun && !delta {
 		for _, path := range wanted {
 			p.outcome(-1, Outcome{Path: path.storePath, Kind: Planned, NarSize: path.narSize})
 		}
 		return nil
 	}
-	if err := p.upload(ctx, wanted); err != nil {
+	if delta {
+		err = p.uploadDelta(ctx, info, wanted)
+	} else {
+		err = p.upload(ctx, wanted)
+	}
+	if err != nil {
 		p.result.Unpinned = len(p.o.Pins) - p.result.Pinned
 		return err
+	}
+	if p.o.DryRun {
+		return nil
 	}
 	return p.pin(ctx, later)
 }

@@ -77,12 +77,14 @@ func (g *Progress) Add(worker int, n int64) {
 	g.bytes += n
 }
 
-// Done says that worker has finished its item; line is what a person should read
+// Done says that worker, or with -1 somebody who is not shown, has finished an item; line is what a person should read
 // about it, event what a machine should.
 func (g *Progress) Done(worker int, line string, event any) {
 	g.p.mu.Lock()
 	g.items++
-	g.tasks[worker] = task{}
+	if worker >= 0 {
+		g.tasks[worker] = task{}
+	}
 	g.p.mu.Unlock()
 	g.Event(line, event)
 }

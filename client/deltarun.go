@@ -1,0 +1,400 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/celler/celler/httpapi/wire"
+)
+
+// sendLinger is how long segments wait for more while another batch is under way.
+const sendLinger = 50 * time.Millisecond
+
+// run decides, until every path has its outcome or nothing more can be done. The error is
+// why it stopped.
+func (d *delta) run(ctx context.Context, wg *sync.WaitGroup, cancel context.CancelCauseFunc) error {
+	linger := time.NewTicker(sendLinger)
+	defer linger.Stop()
+	var stop error
+	for d.left > 0 && stop == nil {
+		d.send(ctx, wg)
+		d.commit(ctx, wg)
+		var toCut chan *attempt
+		var next *attempt
+		if d.todo = slices.DeleteFunc(d.todo, func(a *attempt) bool { return a.dead }); len(d.todo) > 0 {
+			next, toCut = d.todo[0], d.toCut
+		} else if d.left > 0 && d.stuck() {
+			return d.giveUp(errors.New("order the closure: its references go round in a circle"))
+		}
+		select {
+		case <-ctx.Done():
+			stop = context.Cause(ctx)
+		case toCut <- next:
+			d.todo = d.todo[1:]
+			d.cutting++
+			d.show(next.parcel)
+		case <-linger.C:
+		case ev := <-d.events:
+			if err := d.handle(ctx, ev); err != nil {
+				stop = d.p.mustStop(ctx, err)
+			}
+		}
+	}
+	if stop != nil {
+		cancel(stop)
+		return d.giveUp(stop)
+	}
+	return nil
+}
+
+// stuck reports whether nothing is under way that could end.
+func (d *delta) stuck() bool {
+	return d.cutting == 0 && d.came == d.went && len(d.pending) == 0 && d.running == 0 && !d.committing
+}
+
+// giveUp skips all that has no outcome.
+func (d *delta) giveUp(why error) error {
+	for _, pc := range d.parcels {
+		if pc.state < parcelDone {
+			d.end(pc, Outcome{Kind: Skipped, Err: errGivenUp}, parcelFailed)
+		}
+	}
+	return why
+}
+
+// show takes a line of the progress for a path, if there is one left.
+func (d *delta) show(pc *parcel) {
+	if pc.began.IsZero() {
+		pc.began = d.p.c.now()
+	}
+	if n := len(d.idle); pc.worker < 0 && n > 0 && !d.p.o.DryRun {
+		pc.worker, d.idle = d.idle[n-1], d.idle[:n-1]
+		d.p.ev.start(pc.worker, pc.path.storePath, pc.path.narSize)
+	}
+}
+
+// end gives a path its outcome.
+func (d *delta) end(pc *parcel, o Outcome, state parcelState) {
+	pc.state = state
+	d.left--
+	if pc.now != nil {
+		pc.now.cancel()
+	}
+	o.Path, o.NarSize, o.Sent = pc.path.storePath, pc.path.narSize, pc.sent
+	if !pc.began.IsZero() && o.Kind != Skipped {
+		o.Took, o.Attempts = d.p.c.now().Sub(pc.began), pc.tries+1
+	}
+	d.p.outcome(pc.worker, o)
+	if pc.worker >= 0 {
+		d.idle = append(d.idle, pc.worker)
+		pc.worker = -1
+	}
+}
+
+// fail ends a path with an error, and all that refer to it.
+func (d *delta) fail(pc *parcel, err error) {
+	if pc.state >= parcelDone {
+		return
+	}
+	if pc.now != nil {
+		pc.now.dead = true
+	}
+	d.end(pc, Outcome{Kind: Failed, Err: err}, parcelFailed)
+	for _, other := range d.parcels { // references come first, so one pass will do
+		if other.state >= parcelDone {
+			continue
+		}
+		for _, ref := range other.refs {
+			if ref.state == parcelFailed {
+				other.now.dead = true
+				d.end(other, Outcome{Kind: Skipped, Err: fmt.Errorf("its reference %s was not pushed", ref.path.storePath.Base())}, parcelFailed)
+				break
+			}
+		}
+	}
+}
+
+// handle takes note of what a stage has done. The error is one that may concern the whole
+// push; what it means for its path is settled.
+func (d *delta) handle(ctx context.Context, ev any) error {
+	switch ev := ev.(type) {
+	case cutDone:
+		d.cutting--
+		d.came += ev.segments
+		return d.cutEnded(ctx, &ev)
+	case encoded:
+		d.went++
+		d.ready(ctx, ev.seg)
+	case askFail:
+		d.went += len(ev.segs)
+		for _, seg := range ev.segs {
+			d.lose(ctx, seg)
+			if !seg.attempt.dead {
+				d.fail(seg.attempt.parcel, ev.err)
+			}
+		}
+		return ev.err
+	case batchDone:
+		return d.sent(ctx, &ev)
+	case commitDone:
+		return d.committed(ctx, &ev)
+	}
+	return nil
+}
+
+func (d *delta) cutEnded(ctx context.Context, ev *cutDone) error {
+	a := ev.attempt
+	switch {
+	case a.dead:
+	case ev.err != nil:
+		d.fail(a.parcel, ev.err)
+		return ev.err
+	default:
+		a.total = ev.segments
+		d.complete(a)
+	}
+	return nil
+}
+
+// ready puts a segment among those that are to be sent, unless it has to wait for others.
+func (d *delta) ready(ctx context.Context, seg *segment) {
+	if seg.attempt.dead {
+		d.lose(ctx, seg)
+		return
+	}
+	seg.attempt.parcel.sent += int64(len(seg.chunks) * 16)
+	for _, dep := range seg.deps {
+		switch dep.ended {
+		case segmentLost:
+			d.lose(ctx, seg)
+			d.again(ctx, seg.attempt.parcel)
+			return
+		case segmentUnder:
+			dep.waiting = append(dep.waiting, seg)
+			seg.waits++
+		case segmentAcked:
+		}
+	}
+	seg.deps = nil
+	if seg.waits == 0 {
+		d.enqueue(seg)
+	}
+}
+
+func (d *delta) enqueue(seg *segment) {
+	if d.p.o.DryRun {
+		d.ack(seg, nil)
+		return
+	}
+	if len(d.pending) == 0 {
+		d.pendingFor = d.p.c.now()
+	}
+	d.pending = append(d.pending, seg)
+}
+
+// lose ends a segment that the server does not get.
+func (d *delta) lose(ctx context.Context, seg *segment) {
+	if seg.ended != segmentUnder {
+		return
+	}
+	seg.ended = segmentLost
+	d.release(seg)
+	for _, other := range seg.waiting {
+		if other.ended == segmentUnder {
+			d.lose(ctx, other)
+			if !other.attempt.dead {
+				d.again(ctx, other.attempt.parcel)
+			}
+		}
+	}
+	seg.waiting = nil
+}
+
+func (d *delta) release(seg *segment) {
+	if !d.p.o.DryRun { // else the server never has it
+		d.claims.drop(seg, seg.ended == segmentAcked)
+	}
+	d.memory.Release(seg.held)
+	seg.held, seg.body, seg.chunks = 0, nil, nil
+}
+
+// ack ends a segment that the server has.
+func (d *delta) ack(seg *segment, receipt []byte) {
+	seg.ended = segmentAcked
+	d.release(seg)
+	for _, other := range seg.waiting {
+		if other.waits--; other.waits == 0 && other.ended == segmentUnder {
+			d.enqueue(other)
+		}
+	}
+	seg.waiting = nil
+	a := seg.attempt
+	if a.dead {
+		return
+	}
+	for len(a.receipts) <= seg.n {
+		a.receipts = append(a.receipts, nil)
+	}
+	a.receipts[seg.n] = receipt
+	a.have++
+	a.fresh += seg.fresh
+	if pc := a.parcel; pc.worker >= 0 {
+		pc.shown += seg.size
+		d.p.ev.sent(pc.worker, seg.size)
+	}
+	d.complete(a)
+}
+
+// complete notes that all segments of a path are there.
+func (d *delta) complete(a *attempt) {
+	if a.have != a.total || a.dead {
+		return
+	}
+	if d.p.o.DryRun {
+		d.end(a.parcel, Outcome{Kind: Planned, Deduplicated: share(a), New: a.fresh}, parcelDone)
+		return
+	}
+	a.parcel.state = parcelComplete
+}
+
+// share is the part of a NAR that the server had.
+func share(a *attempt) float64 {
+	return 1 - float64(a.fresh)/float64(max(a.parcel.path.narSize, 1))
+}
+
+// send starts batches, as many as the server takes well.
+func (d *delta) send(ctx context.Context, wg *sync.WaitGroup) {
+	d.pending = slices.DeleteFunc(d.pending, func(seg *segment) bool {
+		if seg.attempt.dead {
+			d.lose(ctx, seg)
+		}
+		return seg.ended == segmentLost
+	})
+	for len(d.pending) > 0 && d.p.limiter.admits(d.running, 0, 0) {
+		n, bytes := 0, int64(0)
+		for n < len(d.pending) && n < d.info.BatchSegments {
+			seg := d.pending[n]
+			if n > 0 && (bytes+int64(len(seg.body)) > d.batchBytes || seg.alone) {
+				break
+			}
+			bytes += int64(len(seg.body))
+			n++
+			if seg.alone {
+				break
+			}
+		}
+		full := n < len(d.pending) || bytes > d.batchBytes/2 || n == d.info.BatchSegments
+		lingered := d.running < 2 && d.p.c.now().Sub(d.pendingFor) >= sendLinger
+		if !full && d.running > 0 && !lingered {
+			return
+		}
+		segs := slices.Clone(d.pending[:n])
+		d.pending = slices.Delete(d.pending, 0, n)
+		d.pendingFor = d.p.c.now()
+		d.running++
+		wg.Go(func() { d.post(ctx, d.batch(ctx, segs)) })
+	}
+}
+
+// batch sends segments.
+func (d *delta) batch(ctx context.Context, segs []*segment) batchDone {
+	done := batchDone{segs: segs}
+	body := wire.AppendBatch(nil)
+	for _, seg := range segs {
+		body = append(body, seg.body...)
+	}
+	done.bytes = len(body)
+	var answer wire.BatchResult
+	done.err = d.p.c.retrying(ctx, &d.p.budget, d.retried(segs[0].attempt.parcel), func(ctx context.Context, _ int) error {
+		text, err := d.p.c.binary(ctx, deltaPath(d.p.o.Cache, "chunks", d.query()), wire.DeltaContentType, body)
+		if err != nil {
+			return err
+		}
+		return decodeAnswer("chunks", text, &answer)
+	})
+	if done.err == nil && len(answer.Segments) != len(segs) {
+		done.err = fmt.Errorf("push to cache %q: the server answered for %d segments of %d", d.p.o.Cache, len(answer.Segments), len(segs))
+	}
+	done.results = answer.Segments
+	return done
+}
+
+// sent takes note of what became of a batch.
+func (d *delta) sent(ctx context.Context, ev *batchDone) error {
+	d.running--
+	if ev.err != nil {
+		return d.refused(ctx, ev)
+	}
+	d.p.limiter.succeeded()
+	for i, seg := range ev.segs {
+		seg.attempt.parcel.sent += int64(len(seg.body))
+		switch res := ev.results[i]; {
+		case len(res.Receipt) > 0:
+			d.ack(seg, res.Receipt)
+		default: // something of it has gone since it was asked about
+			d.lose(ctx, seg)
+			if !seg.attempt.dead {
+				d.gone(ctx, seg.attempt.parcel)
+			}
+		}
+	}
+	return nil
+}
+
+// gone begins again with a path of which chunks are gone.
+func (d *delta) gone(ctx context.Context, pc *parcel) {
+	if pc.tries++; pc.tries >= deltaTries {
+		d.fail(pc, fmt.Errorf("chunks of %s were collected while it was pushed, %d times", pc.path.storePath, pc.tries))
+		return
+	}
+	d.again(ctx, pc)
+}
+
+// refused decides what to do about a batch that was not taken.
+func (d *delta) refused(ctx context.Context, ev *batchDone) error {
+	status, _ := errors.AsType[*StatusError](ev.err)
+	switch {
+	case ctx.Err() != nil:
+		return ev.err
+	case tooLarge(ev.err) && len(ev.segs) > 1 && d.batchBytes > leastBatch:
+		d.batchBytes = max(leastBatch, min(d.batchBytes, int64(ev.bytes))/2)
+		d.pending = append(ev.segs, d.pending...)
+		return nil
+	case tooLarge(ev.err) && d.segmentBytes.Load() > max(leastSegment, int64(d.profile.Max)):
+		// One segment is too long: cut anew.
+		d.batchBytes = min(d.batchBytes, max(leastBatch, int64(ev.bytes)/2))
+		d.segmentBytes.Store(max(leastSegment, int64(d.profile.Max), min(d.segmentBytes.Load(), ev.segs[0].size)/2))
+		d.lose(ctx, ev.segs[0])
+		if !ev.segs[0].attempt.dead {
+			d.again(ctx, ev.segs[0].attempt.parcel)
+		}
+		return nil
+	case status != nil && status.Final() && !status.hopeless() && len(ev.segs) > 1:
+		for _, seg := range ev.segs { // which of them is it?
+			seg.alone = true
+		}
+		d.pending = append(ev.segs, d.pending...)
+		return nil
+	}
+	for _, seg := range ev.segs {
+		d.lose(ctx, seg)
+		if !seg.attempt.dead {
+			d.fail(seg.attempt.parcel, ev.err)
+		}
+	}
+	return ev.err
+}
+
+// noteAbsent says which references the cache lacks.
+func (d *delta) noteAbsent() {
+	if len(d.absent) == 0 {
+		return
+	}
+	names := slices.Sorted(maps.Keys(d.absent))
+	d.p.ev.note(fmt.Sprintf("the cache lacks %d paths that pushed ones refer to, such as %s: who substitutes needs another cache for them", len(names), names[0]))
+}
