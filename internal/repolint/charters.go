@@ -39,6 +39,7 @@ func Charters() map[string]string {
 		"internal/config":       "Package config merges defaults, file, environment and flags into one validated Config; nobody else reads the environment.",
 		"internal/telemetry":    "Package telemetry builds the logger, the metrics set and the tracer that others receive.",
 		"internal/queue":        "Package queue keeps the store paths that are still to be pushed on the local disk.",
+		"internal/agent":        "Package agent works off the queue of paths to push until nothing is left of it.",
 		"internal/storewatch":   "Package storewatch tells which paths become valid in the local Nix store.",
 		"internal/nixstore":     "Package nixstore asks the local Nix store for closures, path info and NARs.",
 		"internal/ui":           "Package ui prints progress, tables and errors for people, or JSON events for machines.",

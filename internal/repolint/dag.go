@@ -12,7 +12,12 @@ func Allowed() map[string][]string {
 		"internal/config", "internal/telemetry",
 	}
 	return map[string][]string{
-		"cmd/celler": {"internal/node", "client", "internal/ui", "internal/config", "internal/telemetry"},
+		"cmd/celler": {
+			"internal/node", "client", "internal/ui", "internal/config", "internal/telemetry",
+			"internal/agent", "internal/queue", "internal/storewatch",
+		},
+
+		"internal/agent": {"client", "internal/queue", "nix"},
 
 		"internal/node": server,
 
@@ -57,7 +62,7 @@ func Allowed() map[string][]string {
 		"nix/nixtest":   {"nix", "nix/nar"},
 		"blob/blobtest": {"blob", "blob/memblob"},
 		"wal/waltest":   {"wal", "blob", "blob/memblob", "blob/blobtest"},
-		"internal/sim":  {"gc", "blob/chunkstore", "blob/pack", "wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
+		"internal/sim":  {"gc", "internal/fsck", "blob/chunkstore", "blob/pack", "wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
 	}
 }
 

@@ -1,0 +1,458 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/celler/celler/client"
+	"github.com/celler/celler/internal/queue"
+	"github.com/celler/celler/nix"
+)
+
+// lane is all that is queued for one target.
+type lane struct {
+	target   queue.Target
+	items    []*item // in the order of the queue
+	pusher   Pusher  // nil: to be dialled. The running batch owns it
+	cache    string  // at the pusher
+	running  bool
+	again    bool // next is one that failed before
+	failures int  // in a row
+	next     time.Time
+	err      error     // of the last failure; nil after a success
+	errAt    time.Time // when that was
+	hopeless bool      // err is one that waiting does not mend
+	lastDone time.Time
+}
+
+func (a *Agent) lane(t queue.Target) *lane {
+	l := a.lanes[t]
+	if l == nil {
+		l = &lane{target: t}
+		a.lanes[t] = l
+		a.order = append(a.order, l)
+	}
+	return l
+}
+
+func (l *lane) add(it *item, notBefore time.Time) {
+	if len(l.items) == 0 && l.next.Before(notBefore) {
+		l.next = notBefore
+	}
+	l.items = append(l.items, it)
+}
+
+func (l *lane) remove(it *item) {
+	if i := slices.Index(l.items, it); i >= 0 {
+		l.items = slices.Delete(l.items, i, i+1)
+	}
+}
+
+// homeless reports a lane whose entries name no cache, of an agent that has none.
+func (l *lane) homeless() bool { return l.target.Cache == "" }
+
+// due is when the lane can go on; false if it has nothing to do or is at it.
+func (l *lane) due() (time.Time, bool) {
+	if l.running || l.homeless() || len(l.items) == 0 {
+		return time.Time{}, false
+	}
+	first := l.items[0].next
+	for _, it := range l.items {
+		if it.attempts == 0 {
+			return l.next, true
+		}
+		if it.next.Before(first) {
+			first = it.next
+		}
+	}
+	if first.Before(l.next) {
+		first = l.next
+	}
+	return first, true
+}
+
+// batch picks what to push next: entries that never failed together, the others one by
+// one, for they may spoil what they are pushed with. If there are both they take turns.
+func (l *lane) batch(now time.Time) []*item {
+	var fresh []*item
+	var oldest *item
+	paths := 0
+	for _, it := range l.items {
+		switch {
+		case it.done:
+		case it.attempts == 0:
+			if paths < maxBatch {
+				fresh = append(fresh, it)
+				paths += len(it.entry.Paths)
+			}
+		case !it.next.After(now) && (oldest == nil || it.next.Before(oldest.next)):
+			oldest = it
+		}
+	}
+	if oldest == nil || len(fresh) > 0 && !l.again {
+		l.again = true
+		return fresh
+	}
+	l.again = false
+	return []*item{oldest}
+}
+
+func (l *lane) hangUp() {
+	if l.pusher != nil {
+		l.pusher.Close()
+		l.pusher = nil
+	}
+}
+
+// start begins a batch in every lane that can go on.
+func (a *Agent) start(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	now := a.o.Now()
+	for _, l := range a.order {
+		if at, ok := l.due(); !ok || at.After(now) {
+			continue
+		}
+		batch := l.batch(now)
+		if len(batch) == 0 {
+			continue
+		}
+		for _, it := range batch {
+			it.pushing = true
+		}
+		l.running = true
+		a.running++
+		a.workers.Go(func() { a.results <- a.work(ctx, l, batch) })
+	}
+}
+
+// outcome is what became of a batch.
+type outcome struct {
+	lane     *lane
+	batch    []*item
+	verdicts map[*item]verdict // of those that were decided
+	gone     map[nix.StorePath]bool
+	uploaded int
+	bytes    int64
+	tried    []*item // without a verdict: others first, next time
+	err      error   // why the lane stopped
+	hopeless bool
+}
+
+// verdict is what became of an item: nothing is left of it, or err says why not.
+type verdict struct {
+	err   error
+	blunt bool // the error may be the cache's, not the item's
+}
+
+// blow is how many failures in a row, of entries that may be innocent, stop a lane.
+const blow = 3
+
+// work pushes a batch. It runs in a goroutine of its own; of lane and items it touches
+// what Run's goroutine does not, as long as the batch runs.
+func (a *Agent) work(ctx context.Context, l *lane, batch []*item) outcome {
+	o := outcome{lane: l, batch: batch, verdicts: map[*item]verdict{}, gone: map[nix.StorePath]bool{}}
+	store, err := a.o.OpenStore(ctx)
+	if err != nil {
+		o.err = err
+		return o
+	}
+	defer func() { _ = store.Close() }()
+	valid, err := a.valid(ctx, store, batch)
+	if err != nil {
+		o.err = err
+		return o
+	}
+	if l.pusher == nil {
+		if l.pusher, l.cache, err = a.o.Dial(l.target.Cache); err != nil {
+			o.err, o.hopeless = err, true
+			return o
+		}
+	}
+	defer func() {
+		if o.err != nil {
+			l.hangUp()
+		}
+	}()
+	// After some failures entries are tried one by one, should one of them be the cause.
+	if len(batch) > 1 && l.failures < blow {
+		err := a.push(ctx, store, &o, slices.Collect(valid.all(batch)))
+		if err == nil {
+			for _, it := range batch {
+				o.verdicts[it] = verdict{}
+			}
+			o.lose(batch, valid)
+			return o
+		}
+		if _, some := errors.AsType[*pathError](err); !some && !entrysFault(err) {
+			o.err, o.hopeless = err, hopeless(err)
+			return o
+		}
+	}
+	a.each(ctx, store, &o, batch, valid)
+	return o
+}
+
+// each pushes the entries of a batch one by one.
+func (a *Agent) each(ctx context.Context, store Store, o *outcome, batch []*item, valid pathSet) {
+	// An entry that is known to fail is not the cache's trouble.
+	known := len(batch) == 1 && batch[0].attempts > 0
+	isolating := known || o.lane.failures >= blow
+	suspects := map[*item]error{}
+	succeeded, row := false, 0
+	var last error
+	for _, it := range batch {
+		err := a.push(ctx, store, o, slices.Collect(valid.all([]*item{it})))
+		_, some := errors.AsType[*pathError](err)
+		switch {
+		case err == nil:
+			o.verdicts[it] = verdict{}
+			o.lose([]*item{it}, valid)
+			succeeded, row = true, 0
+			continue
+		case ctx.Err() != nil || hopeless(err):
+			o.err, o.hopeless = err, hopeless(err)
+			return
+		case entrysFault(err):
+			o.verdicts[it] = verdict{err: err}
+			if left, lost := a.valid(ctx, store, []*item{it}); lost == nil && len(left) == 0 {
+				o.verdicts[it] = verdict{} // it went while it was read
+				o.lose([]*item{it}, left)
+			}
+			continue
+		case !some && !isolating:
+			o.err = err
+			return
+		}
+		suspects[it], last = err, err
+		if row++; row == blow {
+			break
+		}
+	}
+	switch {
+	case row >= blow || len(suspects) > 0 && !succeeded && !known:
+		o.err = last // for all we know it is the cache
+		for it := range suspects {
+			o.tried = append(o.tried, it)
+		}
+	default:
+		for it, err := range suspects {
+			o.verdicts[it] = verdict{err, true}
+		}
+	}
+}
+
+// pathSet are paths that are valid.
+type pathSet map[nix.StorePath]bool
+
+// all yields the valid paths of items, each once.
+func (s pathSet) all(items []*item) func(yield func(nix.StorePath) bool) {
+	return func(yield func(nix.StorePath) bool) {
+		seen := map[nix.StorePath]bool{}
+		for _, it := range items {
+			for _, p := range it.entry.Paths {
+				if s[p] && !seen[p] {
+					seen[p] = true
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// valid keeps the paths of items from being collected, and finds those that were not before.
+func (a *Agent) valid(ctx context.Context, store Store, items []*item) (pathSet, error) {
+	var paths []nix.StorePath
+	for _, it := range items {
+		paths = append(paths, it.entry.Paths...)
+	}
+	if err := store.AddTempRoot(ctx, paths...); err != nil {
+		return nil, err
+	}
+	valid, err := store.ValidPaths(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	set := pathSet{}
+	for _, p := range valid {
+		set[p] = true
+	}
+	return set, nil
+}
+
+// lose notes which paths of items that are done were not there any more.
+func (o *outcome) lose(items []*item, valid pathSet) {
+	for _, it := range items {
+		for _, p := range it.entry.Paths {
+			if !valid[p] {
+				o.gone[p] = true
+			}
+		}
+	}
+}
+
+// pathError reports that a push was made, and that a path of it failed.
+type pathError struct{ Err error }
+
+func (e *pathError) Error() string { return e.Err.Error() }
+func (e *pathError) Unwrap() error { return e.Err }
+
+// push pushes paths, if there are any, and adds to o what was sent.
+func (a *Agent) push(ctx context.Context, store Store, o *outcome, paths []nix.StorePath) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(paths))
+	for _, p := range paths {
+		names = append(names, p.String())
+	}
+	var mu sync.Mutex // guards failed
+	var failed error
+	t := o.lane.target
+	result, err := o.lane.pusher.Push(ctx, store, client.PushOptions{
+		Cache: o.lane.cache, Paths: names, NoClosure: t.NoClosure, IgnoreUpstream: t.IgnoreUpstream, Jobs: a.o.Jobs,
+	}, client.Events{Done: func(_ int, done client.Outcome) {
+		mu.Lock()
+		defer mu.Unlock()
+		if done.Kind == client.Failed && failed == nil {
+			failed = fmt.Errorf("%s: %w", done.Path.Base(), done.Err)
+		}
+	}})
+	o.uploaded += result.Pushed
+	o.bytes += result.Bytes
+	if err != nil {
+		return err
+	}
+	if !result.Incomplete() {
+		return nil
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if failed == nil {
+		failed = fmt.Errorf("%d paths could not be pushed", result.Failed+result.Skipped)
+	}
+	return &pathError{failed}
+}
+
+// entrysFault reports errors that are about the paths that were to be pushed, and would
+// be the same from any server in any mood.
+func entrysFault(err error) bool {
+	if errors.Is(err, client.ErrNotValid) {
+		return true
+	}
+	if _, ok := errors.AsType[*client.DamagedError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*client.StoreDirError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return true
+	}
+	status, ok := errors.AsType[*client.StatusError](err)
+	return ok && status.Final() && !hopeless(err)
+}
+
+// hopeless reports errors that concern all paths alike and that somebody must mend:
+// credentials, rights, a cache that does not exist.
+func hopeless(err error) bool {
+	status, ok := errors.AsType[*client.StatusError](err)
+	if !ok {
+		return false
+	}
+	switch status.Status {
+	case 401, 403, 404, 405, 501:
+		return true
+	}
+	return false
+}
+
+// finish takes up what became of a batch.
+func (a *Agent) finish(ctx context.Context, o outcome) {
+	now := a.o.Now()
+	l := o.lane
+	l.running = false
+	a.running--
+	a.totals.Uploaded += o.uploaded
+	a.totals.Bytes += o.bytes
+	ill := l.failures > 0
+	for _, it := range o.batch {
+		it.pushing = false
+		v, decided := o.verdicts[it]
+		switch {
+		case !decided:
+		case v.err != nil:
+			a.fail(ctx, it, v, now)
+		default:
+			if ill {
+				ill = false
+				l.forgive(now)
+			}
+			l.lastDone = now
+			a.count(ctx, it, o.gone)
+			a.drop(ctx, it)
+			a.resolve(it, nil)
+		}
+	}
+	for _, it := range o.tried {
+		l.remove(it)
+		l.items = append(l.items, it)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case o.err == nil:
+		l.failures, l.err, l.hopeless = 0, nil, false
+	default:
+		l.failures++
+		l.err, l.errAt, l.hopeless = o.err, now, o.hopeless
+		l.next = now.Add(pause(l.failures, firstLanePause, lastLanePause))
+		a.unguarded = true
+		a.o.Logger.WarnContext(ctx, "a cache takes nothing for now", "cache", l.target.Cache, "attempt", l.failures, "dur", l.next.Sub(now).Round(time.Millisecond), "err", o.err)
+		if o.hopeless {
+			for _, it := range l.items {
+				a.resolve(it, o.err)
+			}
+		}
+	}
+}
+
+// fail notes that an item failed.
+func (a *Agent) fail(ctx context.Context, it *item, v verdict, now time.Time) {
+	it.attempts++
+	it.err, it.blunt = v.err, v.blunt
+	it.next = now.Add(pause(it.attempts, firstEntryPause, lastEntryPause))
+	a.totals.Failures++
+	a.unguarded = true
+	a.o.Logger.WarnContext(ctx, "a path could not be pushed", "cache", it.entry.Target.Cache, "store_path", it.entry.Paths[0].String(), "attempt", it.attempts, "err", v.err)
+	a.resolve(it, v.err)
+}
+
+// forgive is for a cache that was ill and is well again: what it may have refused because
+// of that is as good as never tried.
+func (l *lane) forgive(now time.Time) {
+	for _, it := range l.items {
+		if it.blunt && !it.pushing {
+			it.attempts, it.blunt, it.next = 0, false, now
+		}
+	}
+}
+
+// count counts the paths of an item that is done.
+func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool) {
+	for _, p := range it.entry.Paths {
+		if !gone[p] {
+			a.totals.Pushed++
+			continue
+		}
+		a.totals.Gone++
+		a.o.Logger.WarnContext(ctx, "a queued path is not in the local store any more, and is dropped", "store_path", p.String())
+	}
+}
