@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -144,7 +145,7 @@ type late struct {
 func (b *late) Swap(ctx context.Context, key blob.Key, old blob.Tag, body []byte) (blob.Tag, error) {
 	if b.swaps++; b.swaps == 1 {
 		b.first = func() { _, _ = b.Bucket.Swap(ctx, key, old, body) }
-		return "", errDenied
+		return "", &blob.Error{Op: "swap", Key: key, Kind: blob.KindUnreachable, Err: errors.New("connection reset")}
 	}
 	if b.swaps == 2 {
 		b.first()
@@ -212,6 +213,50 @@ func TestSwapThatGetsNoAnswerIsUnknown(t *testing.T) {
 	}})
 	_, err := wal.RootChange{}.Swap(ctx, faulty, func(r *wal.Root) error { r.CompactEpoch = 1; return nil })
 	wantErr(t, err, wal.ErrUnknown)
+}
+
+// A swap that is refused is not repeated for ever: whoever waits for it has to give the
+// right first. One that got no answer before is, since that one may have landed.
+func TestSwapThatIsRefusedEnds(t *testing.T) {
+	raise := func(r *wal.Root) error { r.CompactEpoch++; return nil }
+	for _, kind := range []blob.Kind{blob.KindDenied, blob.KindReadOnly, blob.KindNoBucket} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			refusing := &refusingSwaps{Bucket: mkBucket(t), kind: kind, from: 1, to: 1 << 20}
+			_, err := wal.RootChange{}.Swap(ctx, refusing, raise)
+			if blob.KindOf(err) != kind || refusing.n != 1 {
+				t.Errorf("%v: got %v after %d swaps, want the refusal after one", kind, err, refusing.n)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		unanswered := blobtest.NewFaulty(mkBucket(t), blobtest.FaultyOptions{Decide: func(n int, op string, _ blob.Key) blobtest.Fault {
+			if op == "swap" && n < 4 {
+				return blobtest.LostRequest
+			}
+			return blobtest.None
+		}})
+		refusing := &refusingSwaps{Bucket: unanswered, kind: blob.KindDenied, from: 2, to: 3}
+		root, err := wal.RootChange{}.Swap(t.Context(), refusing, raise)
+		if err != nil || root.CompactEpoch != 1 || refusing.n < 4 {
+			t.Errorf("got epoch %d and %v after %d swaps, want 1 after the refusals", root.CompactEpoch, err, refusing.n)
+		}
+	})
+}
+
+// refusingSwaps refuses the swaps with numbers from to to.
+type refusingSwaps struct {
+	blob.Bucket
+	kind        blob.Kind
+	n, from, to int
+}
+
+func (b *refusingSwaps) Swap(ctx context.Context, key blob.Key, old blob.Tag, body []byte) (blob.Tag, error) {
+	if b.n++; b.from <= b.n && b.n <= b.to {
+		return "", &blob.Error{Op: "swap", Key: key, Kind: b.kind, Err: errors.New("refused")}
+	}
+	return b.Bucket.Swap(ctx, key, old, body)
 }
 
 func FuzzDecodeRoot(f *testing.F) {

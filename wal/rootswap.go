@@ -26,7 +26,9 @@ type RootChange struct {
 // landed; if ROOT is still the version we started from, the same bytes are sent
 // again under the same tag, of which only one can land; and if ROOT is something
 // else, the change is worked out anew. An unanswered swap therefore never becomes
-// a second change, and Swap returns only once it knows, or when ctx is done.
+// a second change, and Swap returns only once it knows, or when ctx is done. A swap
+// that the bucket refuses at once (no right to write, nothing that can be written) is
+// not repeated if ROOT is found unchanged: a person has to do something first.
 func (o RootChange) Swap(ctx context.Context, bucket blob.Bucket, change func(*Root) error) (Root, error) {
 	env := o.Env.withDefaults()
 	retry := newBackoff(env)
@@ -81,7 +83,7 @@ func (o RootChange) next(env Env, old Root, change func(*Root) error) (Root, []b
 
 // swap sends body until it is known to have landed, or to have lost.
 func (o RootChange) swap(ctx context.Context, bucket blob.Bucket, retry *backoff, tag blob.Tag, next Root, body []byte) (landed bool, err error) {
-	for {
+	for first := true; ; first = false {
 		_, err := bucket.Swap(ctx, RootKey, tag, body)
 		if err == nil {
 			return true, nil
@@ -97,9 +99,20 @@ func (o RootChange) swap(ctx context.Context, bucket blob.Bucket, retry *backoff
 		case errors.Is(rerr, blob.ErrNotExist):
 			return false, rerr
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || (first && rerr == nil && refused(err)) {
 			return false, fmt.Errorf("swap ROOT: %w: %w", ErrUnknown, err)
 		}
 		retry.sleep(ctx)
+	}
+}
+
+// refused reports whether an error says that the bucket does not take writes from us,
+// and not only that this one got no answer.
+func refused(err error) bool {
+	switch blob.KindOf(err) {
+	case blob.KindDenied, blob.KindReadOnly, blob.KindNoBucket:
+		return true
+	default:
+		return false
 	}
 }
