@@ -681,6 +681,24 @@ func TestDiskFailsAtOpen(t *testing.T) {
 	}
 }
 
+// A full disk often makes files and takes no byte. Pebble panics on that.
+func TestDiskTakesNoByteAtOpen(t *testing.T) {
+	disk := &brokenDisk{errno: syscall.ENOSPC, fails: func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite }}
+	disk.on.Store(true)
+	var log bytes.Buffer
+	_, err := Open("idx", testStore, Options{FS: errorfs.Wrap(vfs.NewMem(), disk), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	var full *DiskError
+	if !errors.As(err, &full) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Open: %v, want a DiskError", err)
+	}
+	if text := err.Error(); strings.Contains(text, "panic") || strings.Count(text, "the bucket is untouched") != 1 || !strings.Contains(text, "free some space") {
+		t.Errorf("Open: %v; want it said once, and what to do", text)
+	}
+	if strings.Contains(log.String(), "moved aside") {
+		t.Errorf("the log says that an index is made again because the disk is full:\n%s", log.String())
+	}
+}
+
 func TestFormatIsTheNewest(t *testing.T) {
 	if pebbleFormat != pebble.FormatNewest {
 		t.Errorf("pebble's newest format is %v, ours is %v: decide whether to move, and what older cellers make of it", pebble.FormatNewest, pebbleFormat)

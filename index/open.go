@@ -166,6 +166,9 @@ func openPebble(dir string, o Options, cache *pebble.Cache, db *DB) (p *pebble.D
 	defer func() {
 		if r := recover(); r != nil {
 			p, err = nil, fmt.Errorf("panic: %v", r)
+			if disk, ok := r.(*DiskError); ok && isDiskError(disk) {
+				err = disk.Err // what a full disk does to Pebble is no damage
+			}
 		}
 	}()
 	opts := &pebble.Options{

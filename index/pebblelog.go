@@ -31,9 +31,30 @@ func (l *pebbleLogger) Errorf(format string, args ...any) {
 // from a state of its own that we may not touch. So the process ends here; what
 // the node knew is in the bucket.
 func (l *pebbleLogger) Fatalf(format string, args ...any) {
-	err := &DiskError{Dir: l.db.dir, Err: fmt.Errorf(format, args...)}
+	err := &DiskError{Dir: l.db.dir, Err: caused(fmt.Sprintf(format, args...), args)}
 	l.db.fail(err)
 	panic(err)
+}
+
+// causedError has the text that Pebble made and the error that it put into it.
+type causedError struct {
+	text  string
+	cause error
+}
+
+func (e *causedError) Error() string { return e.text }
+func (e *causedError) Unwrap() error { return e.cause }
+
+// caused keeps the first error among the arguments of a text.
+func caused(text string, args []any) error {
+	e := &causedError{text: text}
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			e.cause = err
+			break
+		}
+	}
+	return e
 }
 
 func (l *pebbleLogger) listener() *pebble.EventListener {
