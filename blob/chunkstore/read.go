@@ -94,7 +94,7 @@ func (r *reader) Read(dst []byte) (int, error) {
 	}
 	for len(r.rest) == 0 {
 		if err := r.advance(); err != nil {
-			if errors.Is(err, blob.ErrNotExist) && r.replan() {
+			if (errors.Is(err, blob.ErrNotExist) || damaged(err)) && r.replan() {
 				continue
 			}
 			r.err = err
@@ -137,7 +137,7 @@ func (r *reader) advance() error {
 }
 
 // replan makes the plan again from what the directory says now, because an object
-// was not there: its packs may have moved. It reports whether to read on: not if that
+// was not there, or is damaged: its packs may have moved. It reports whether to read on: not if that
 // was tried at this place before, nor if what is served would be anything else.
 func (r *reader) replan() bool {
 	if r.moved == r.pos+1 {

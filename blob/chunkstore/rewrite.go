@@ -166,10 +166,10 @@ func (w *rewriter) job(ctx context.Context, j *RewriteJob) error {
 		return nil
 	}
 	if m.ids, err = w.s.ids(ctx, m.view); err != nil {
-		if _, ok := errors.AsType[*pack.CorruptError](err); !ok {
+		if !damaged(err) {
 			return err
 		}
-		m.bad = err
+		m.bad = err // also if the footer is cut off: the index has to know what is left
 	}
 	if w.full(bytes, chunks) {
 		if err := w.seal(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/chunk"
@@ -61,6 +62,7 @@ type verifier struct {
 	rep    VerifyReport
 	ids    map[chunk.PackID]sectionIDs
 	short  error // that the object is too short, once that is certain
+	end    int64 // of it, then
 }
 
 func (v *verifier) run(ctx context.Context, layouts []chunk.Layout) error {
@@ -84,6 +86,16 @@ func (v *verifier) run(ctx context.Context, layouts []chunk.Layout) error {
 	}
 	if err := v.footer(ctx, layouts); err != nil {
 		return err
+	}
+	if v.short != nil { // what is beyond its end need not be asked for
+		frames = slices.DeleteFunc(frames, func(f *fetched) bool {
+			beyond := f.frame().Offset+f.frame().Size > v.end
+			if beyond {
+				v.rep.Frames++
+				v.lost(f.view, f.n, v.short)
+			}
+			return beyond
+		})
 	}
 	return v.walker.walk(ctx, frames, func(f *fetched, data []byte, err error) error {
 		v.rep.Frames++
@@ -146,6 +158,7 @@ func (v *verifier) confirmShort(ctx context.Context, l *chunk.Layout, err error)
 	case o.Bytes >= l.Bytes:
 		return err // it was a transfer that broke off
 	}
+	v.end = o.Bytes
 	v.short = &pack.CorruptError{
 		Key: pack.Key(l.Where()), Offset: o.Bytes, What: "length of the object", Expected: fmt.Sprint(l.Bytes), Found: fmt.Sprint(o.Bytes),
 	}
