@@ -57,7 +57,7 @@ func TestDeltaSendsWhatIsNew(t *testing.T) {
 	if res.Sent <= 0 || res.Sent > res.Bytes*9/10 {
 		t.Errorf("sent %d bytes for %d, want them compressed", res.Sent, res.Bytes)
 	}
-	if n := f.calls["chunks"]; n > 8 {
+	if n := f.calls["chunks"]; n > 15 {
 		t.Errorf("%d batches for %d bytes in 31 paths", n, res.Bytes)
 	}
 	was := f.brought

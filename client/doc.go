@@ -10,7 +10,11 @@
 //
 // # Order
 //
-// An upload begins only when all references of its path are in the cache: uploaded
+// To a celler, chunks are pushed (docs/protocol.md): what the server lacks of a NAR, in
+// batches of any paths, and then the paths are committed. To others, each NAR is uploaded
+// as a whole.
+//
+// A path is committed, or its upload begins, only when all its references are in the cache: uploaded
 // by this push, there before, or expected in an upstream cache. So a reader never
 // sees a path whose references are still on their way, and when an upload fails for
 // good its referrers are not tried but reported as [Skipped].
@@ -25,9 +29,9 @@
 //
 // # Memory
 //
-// A NAR is read from the store directory while it is sent. A push needs at most
-// 5 MiB per upload in hand, most of it small files read ahead, whatever the size of
-// the NARs; and about 1 KiB per path of the closure.
+// A NAR is read from the store directory while it is sent. A push of chunks has at most
+// 96 MiB of NARs in hand, one of whole NARs at most 5 MiB per upload, most of it small
+// files read ahead, whatever the size of the NARs; and about 1 KiB per path of the closure.
 //
 // # Concurrency
 //

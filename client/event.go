@@ -109,6 +109,7 @@ type Outcome struct {
 // Result sums up a push.
 type Result struct {
 	Pushed, Present, Upstream, Failed, Skipped int
+	Planned                                    int   // in a dry run
 	Bytes                                      int64 // NAR bytes of the pushed paths
 	New, Sent                                  int64 // of them new to the server, and sent, compressed; 0 if nobody counted
 	Took                                       time.Duration
@@ -134,6 +135,9 @@ func (r *Result) count(o Outcome) {
 	case Skipped:
 		r.Skipped++
 	case Planned:
+		r.Planned++
+		r.Bytes += o.NarSize
+		r.New += o.New
 	}
 }
 

@@ -225,13 +225,16 @@ func (w *pushWatcher) done(worker int, o client.Outcome) {
 			return
 		}
 	case o.Kind == client.Planned && !w.ui.JSON():
+		if w.cmd.Verbose && o.New > 0 {
+			w.ui.Note("%s: %s of %s are new to the server", o.Path.Base(), ui.Size(o.New), ui.Size(o.NarSize))
+		}
 		w.ui.Data("%s", o.Path)
 		return
 	case o.Kind == client.Skipped && worker < 0 && !w.ui.JSON():
 		w.skip(o)
 		return
 	}
-	if worker >= 0 {
+	if worker >= 0 || o.Kind == client.Pushed || o.Kind == client.Deduplicated || o.Kind == client.Failed {
 		w.progress.Done(worker, line, event)
 		return
 	}
@@ -285,11 +288,19 @@ func describe(o client.Outcome) (string, map[string]any) {
 		return fmt.Sprintf("failed %s: %s", base, explain(o.Err).sentence), event
 	case client.Upstream:
 		event["key"] = o.Key
+	case client.Planned:
+		if o.Deduplicated > 0 || o.New > 0 {
+			event["new_bytes"] = o.New
+		}
 	case client.Pushed, client.Deduplicated:
 		event["attempts"], event["dur_seconds"] = o.Attempts, o.Took.Seconds()
 		detail := ui.Size(o.NarSize)
 		if o.FileSize > 0 {
 			event["file_bytes"] = o.FileSize
+		}
+		if o.Sent > 0 {
+			event["new_bytes"], event["sent_bytes"] = o.New, o.Sent
+			detail += ", sent " + ui.Size(o.Sent)
 		}
 		if rate := ui.Rate(o.NarSize, o.Took); rate != "" && o.NarSize >= 1<<20 {
 			detail += ", " + rate
@@ -316,16 +327,26 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	if w.ui.JSON() {
 		w.event("", map[string]any{
 			"event": "done", "pushed": result.Pushed, "present": result.Present, "upstream": result.Upstream,
-			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "dur_seconds": result.Took.Seconds(),
+			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "new_bytes": result.New, "sent_bytes": result.Sent, "dur_seconds": result.Took.Seconds(),
 		})
 		return
 	}
-	if w.cmd.DryRun || result == (client.Result{Took: result.Took}) {
+	if w.cmd.DryRun {
+		if result.New > 0 {
+			w.ui.Note("would push %s (%s), of which %s are new to the server", ui.Plural(result.Planned, "path", "paths"), ui.Size(result.Bytes), ui.Size(result.New))
+		}
+		return
+	}
+	if result == (client.Result{Took: result.Took}) {
 		return
 	}
 	head := fmt.Sprintf("nothing pushed to cache %q", r.Cache)
 	if result.Pushed > 0 {
-		head = fmt.Sprintf("pushed %s (%s) to cache %q in %s", ui.Plural(result.Pushed, "path", "paths"), ui.Size(result.Bytes), r.Cache, ui.Duration(result.Took))
+		size := ui.Size(result.Bytes)
+		if result.Sent > 0 {
+			size = fmt.Sprintf("%s, %s of it new, %s sent", size, ui.Size(result.New), ui.Size(result.Sent))
+		}
+		head = fmt.Sprintf("pushed %s (%s) to cache %q in %s", ui.Plural(result.Pushed, "path", "paths"), size, r.Cache, ui.Duration(result.Took))
 	}
 	var rest []string
 	for _, part := range []struct {
