@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/index/keyspace"
@@ -14,18 +15,20 @@ import (
 // An intent is a publication on its way to another server, which commits it in our
 // place: see wal.Op.Intent. It is never stored. Numbers are unsigned varints.
 //
-//	magic "CLI1"; "CLI2" if there is a listing
+//	magic "CLI1"; "CLI2" if there is a listing; "CLI3" if there are proofs
 //	name of the cache             length, bytes
 //	row of the path, as stored    length of its key, key, length of its value, value
 //	recipe                        as in a recipe row
 //	number of packs, and each     layout as in a pack row, then 32 bytes for each chunk
-//	listing, if CLI2              the rest
+//	proofs, if CLI3               8 bytes for each chunk of each pack; zeros if not known
+//	listing, if CLI2 or CLI3      the rest
 //
 // The cache id in the key of the path is 1, whatever the cache: who performs the
 // publication looks it up anew.
 const (
 	intentMagic = "CLI1"
 	listedMagic = "CLI2"
+	provedMagic = "CLI3"
 	publishOp   = "publish"
 	// maxIntentPacks is far above what one push leaves uncommitted.
 	maxIntentPacks = 1 << 10
@@ -44,7 +47,11 @@ func (u *publishing) intent() ([]byte, error) {
 		return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 	}
 	magic := intentMagic
-	if len(u.Listing) > 0 {
+	proved := slices.ContainsFunc(u.Packs, func(p chunk.NewPack) bool { return p.Proofs != nil })
+	switch {
+	case proved:
+		magic = provedMagic
+	case len(u.Listing) > 0:
 		magic = listedMagic
 	}
 	out := append([]byte(nil), magic...)
@@ -57,6 +64,15 @@ func (u *publishing) intent() ([]byte, error) {
 		out = chunk.AppendLayout(out, &u.Packs[i].Layout)
 		for _, id := range u.Packs[i].IDs {
 			out = append(out, id[:]...)
+		}
+	}
+	for i := 0; proved && i < len(u.Packs); i++ {
+		for j := range u.Packs[i].IDs {
+			var proof chunk.Proof
+			if u.Packs[i].Proofs != nil {
+				proof = u.Packs[i].Proofs[j]
+			}
+			out = append(out, proof[:]...)
 		}
 	}
 	return append(out, u.Listing...), nil
@@ -86,9 +102,9 @@ func (c *Catalog) Revive(name string, intent []byte) (wal.Op, error) {
 // decodeIntent reads a whole publication.
 func decodeIntent(src []byte) (*publishing, error) {
 	short := errors.New("it ends too early")
-	listed := len(src) >= len(listedMagic) && string(src[:len(listedMagic)]) == listedMagic
-	if !listed && (len(src) < len(intentMagic) || string(src[:len(intentMagic)]) != intentMagic) {
-		return nil, fmt.Errorf("it begins with %.8q, want %q or %q", src, intentMagic, listedMagic)
+	magic := string(src[:min(len(src), len(intentMagic))])
+	if magic != intentMagic && magic != listedMagic && magic != provedMagic {
+		return nil, fmt.Errorf("it begins with %.8q, want %q, %q or %q", src, intentMagic, listedMagic, provedMagic)
 	}
 	src = src[len(intentMagic):]
 	var texts [3][]byte
@@ -130,15 +146,33 @@ func decodeIntent(src []byte) (*publishing, error) {
 		}
 		u.Packs = append(u.Packs, p)
 	}
-	if listed {
-		u.Listing = bytes.Clone(src) // Revive checks its length
-		if len(src) == 0 {
-			return nil, short
+	if magic == provedMagic {
+		if src, err = u.decodeProofs(src); err != nil {
+			return nil, err
 		}
-		return u, nil
 	}
-	if len(src) != 0 {
+	switch {
+	case magic == intentMagic && len(src) != 0:
 		return nil, fmt.Errorf("%d bytes after its end", len(src))
+	case magic == listedMagic && len(src) == 0:
+		return nil, short
+	case len(src) > 0:
+		u.Listing = bytes.Clone(src) // Revive checks its length
 	}
 	return u, nil
+}
+
+// decodeProofs reads the proofs of all packs.
+func (u *publishing) decodeProofs(src []byte) ([]byte, error) {
+	for i := range u.Packs {
+		p := &u.Packs[i]
+		if len(src)/len(chunk.Proof{}) < len(p.IDs) {
+			return nil, errors.New("it ends in its proofs")
+		}
+		p.Proofs = make([]chunk.Proof, len(p.IDs))
+		for j := range p.Proofs {
+			src = src[copy(p.Proofs[j][:], src):]
+		}
+	}
+	return src, nil
 }

@@ -83,7 +83,26 @@ func TestIntentKnowsWholePublication(t *testing.T) {
 	if _, err := u.intent(); err == nil {
 		t.Error("a publication that claims an upload has an intent")
 	}
-	u.Claim, u.Listing = nil, []byte("zstd")
+	u.Claim = nil
+	proofs(&u.Packs[0])
+	for _, listing := range []string{"", "zstd"} {
+		u.Listing = []byte(listing)
+		intent, err := u.intent()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeIntent(intent)
+		if err != nil || string(again.Listing) != listing {
+			t.Fatalf("listing %q, %v; want %q", again.Listing, err, listing)
+		}
+		if diff := cmp.Diff(u.Packs, again.Packs); diff != "" {
+			t.Errorf("packs with proofs: %s", diff)
+		}
+		if _, err := decodeIntent(intent[:len(intent)-len(listing)-1]); err == nil {
+			t.Error("half a proof is accepted")
+		}
+	}
+	u.Packs[0].Proofs, u.Listing = nil, []byte("zstd")
 	intent, err := u.intent()
 	if err != nil {
 		t.Fatal(err)
