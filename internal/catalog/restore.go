@@ -25,6 +25,9 @@ type CacheRestore struct {
 	Now  *Cache // as it is; nil: there is none
 	Then *Cache // as it was; nil: there was none, and the cache is destroyed
 
+	// Since, if set, is the moment of Now in the state that the difference was made from.
+	Since *Moment
+
 	// Aside, if not nil, holds the paths and pins of then, and takes the place of
 	// whatever has the name. What follows is not looked at.
 	Aside *Rebuild
@@ -170,6 +173,9 @@ func (r *restoring) cache(c *CacheRestore) error {
 	row := *c.Then
 	if there {
 		row.ID = c.Now.ID
+		if err := r.since(row.ID, c.Since); err != nil {
+			return err
+		}
 	} else if row.ID, err = r.fresh(); err != nil {
 		return err
 	}
@@ -177,6 +183,19 @@ func (r *restoring) cache(c *CacheRestore) error {
 		r.books.put(key, changed)
 	}
 	return r.fill(row.ID, !there, c)
+}
+
+// since holds that no path has gone and no pin was changed since the difference was made:
+// it does not name what was as it is to be.
+func (r *restoring) since(id keyspace.CacheID, then *Moment) error {
+	if then == nil {
+		return nil
+	}
+	now, err := momentOf(r.books.view, id, then.day)
+	if err == nil && now != *then {
+		err = errMoved
+	}
+	return err
 }
 
 // fill brings the paths and pins of a cache to what they were. One that is new has its

@@ -90,6 +90,11 @@ func (x *restorer) cacheDiff(name catalog.CacheName) (*cacheDiff, error) {
 	}
 	if isThere {
 		d.Now, d.sum.What = &now, "changed"
+		since, err := x.now.Moment(now.ID)
+		if err != nil {
+			return nil, err
+		}
+		d.Since = &since
 	}
 	if wasThere {
 		d.Then = &then
