@@ -24,6 +24,9 @@ type Batch struct {
 	held  *semaphore.Weighted
 	segs  []*segment
 	open  *segment
+
+	ids    []chunk.ID // of frames that were there already
+	proofs []chunk.Proof
 }
 
 // BadChunkError reports that what was sent is not what it was said to be.
@@ -261,6 +264,7 @@ func (b *Batch) frame(ctx context.Context, seg *segment, it *item) error {
 		pieces[i] = piecePart{id: f.ids[i], proof: f.proofs[i], data: parts[i], at: places[i]}
 	}
 	if !slices.Contains(known, false) && wholeFrames(pieces) {
+		b.ids, b.proofs = append(b.ids, f.ids...), append(b.proofs, f.proofs...)
 		for _, p := range pieces {
 			if err := w.split.chunk(ctx, p, true); err != nil {
 				return err
@@ -313,6 +317,12 @@ func (b *Batch) Settle(ctx context.Context) ([]Segment, error) {
 			return nil, fmt.Errorf("commit %d packs: %w", len(packs), err)
 		}
 		b.s.m.commits.Inc()
+	}
+	if len(b.ids) > 0 {
+		// Perhaps they are of an older version, which knew no proofs, and were said to be missing.
+		if err := b.s.dir.ProveChunks(ctx, b.ids, b.proofs); err != nil {
+			return nil, fmt.Errorf("prove %d chunks: %w", len(b.ids), err)
+		}
 	}
 	for i := range out {
 		if len(out[i].Missing) == 0 {

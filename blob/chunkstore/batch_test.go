@@ -292,6 +292,26 @@ func TestBatchRepeated(t *testing.T) {
 	}
 }
 
+// TestBatchProvesOldChunks sends a frame that is there, but was stored before there were
+// proofs: from then on it can be referred to.
+func TestBatchProvesOldChunks(t *testing.T) {
+	d := newDirectory()
+	s := mkStore(t, memblob.New(), d, chunkstore.Options{ProofKey: testKey, FrameBytes: 16 << 10})
+	p := mkPusher(t, s, d)
+	nar := text(9, 40_000)
+	p.push(t, nar, false)
+	clear(d.refs)
+	p.push(t, nar, false)
+	for i, c := range p.pieces(t, nar) {
+		if !c.known {
+			t.Fatalf("chunk %d cannot be referred to", i)
+		}
+	}
+	if packs := len(d.packIDs()); packs != 1 {
+		t.Errorf("%d packs, want that nothing was stored again", packs)
+	}
+}
+
 func TestBatchMissing(t *testing.T) {
 	d := newDirectory()
 	s := mkStore(t, memblob.New(), d, chunkstore.Options{ProofKey: testKey, FrameBytes: 16 << 10})

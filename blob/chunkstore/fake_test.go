@@ -50,6 +50,17 @@ func (d *directory) LookupRefs(_ context.Context, refs []chunk.Ref) ([]chunk.Loc
 	return at, known, nil
 }
 
+func (d *directory) ProveChunks(_ context.Context, ids []chunk.ID, proofs []chunk.Proof) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, id := range ids {
+		if at, ok := d.chunks[id]; ok {
+			d.refs[chunk.Ref{Name: id.Name(), Proof: proofs[i]}] = at
+		}
+	}
+	return nil
+}
+
 func (d *directory) PackLayout(_ context.Context, id chunk.PackID) (chunk.Layout, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

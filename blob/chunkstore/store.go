@@ -27,6 +27,8 @@ type Directory interface {
 	// LookupRefs is LookupChunks for chunks of which only who has them can speak: one is
 	// known only if its name and its proof are right.
 	LookupRefs(ctx context.Context, refs []chunk.Ref) ([]chunk.Location, []bool, error)
+	// ProveChunks adds proofs to chunks that are known without one.
+	ProveChunks(ctx context.Context, ids []chunk.ID, proofs []chunk.Proof) error
 	// PackLayout returns the layout of a known pack, or chunk.ErrNoPack.
 	PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layout, error)
 	// CommitPacks makes packs and their chunks known; it is durable when it
