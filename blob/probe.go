@@ -18,6 +18,7 @@ const (
 	probeAttempts = 3                // of one check, when the bucket does not answer
 	probeWait     = time.Second      // before the second attempt; doubled for the third
 	probeCleanup  = 30 * time.Second // for removing what the probe wrote, even after cancellation
+	probeFarewell = 2 * time.Second  // likewise, if the bucket does not answer at all
 	probeLeftover = 24 * time.Hour   // age after which another probe's objects are nobody's
 
 	clockWarn = time.Minute      // beyond this an operator should know
@@ -81,7 +82,11 @@ func Probe(ctx context.Context, b Bucket, o ProbeOptions) ([]Finding, error) {
 		checks = p.shortChecks()
 	}
 	err := p.run(ctx, checks)
-	if cleanErr := p.cleanup(ctx); err == nil {
+	patience := probeCleanup
+	if KindOf(err) == KindUnreachable {
+		patience = probeFarewell
+	}
+	if cleanErr := p.cleanup(ctx, patience); err == nil {
 		err = cleanErr
 	}
 	if err != nil {
@@ -185,11 +190,12 @@ func (p *prober) attempt(ctx context.Context, c check) (string, error) {
 	}
 }
 
-// key returns a name that was never used before, to be removed at the end.
+// key returns a name that was never used before, to be removed at the end. All are in
+// one place, because where keys are paths each place is a directory that stays.
 func (p *prober) key(name string) Key {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := Key(fmt.Sprintf("%s/%s-%04x", p.dir, name, len(p.keys)))
+	k := Key(fmt.Sprintf("%s-%s-%04x", p.dir, name, len(p.keys)))
 	p.keys = append(p.keys, k)
 	return k
 }
@@ -197,14 +203,14 @@ func (p *prober) key(name string) Key {
 // cleanup removes everything that was written, even if ctx has ended. Being
 // refused the right to delete is not an error here: writers may lack it on
 // purpose, and the objects are small and in nobody's way.
-func (p *prober) cleanup(ctx context.Context) error {
+func (p *prober) cleanup(ctx context.Context, patience time.Duration) error {
 	if len(p.keys) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanup)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := p.b.Delete(ctx, p.keys...); err != nil && KindOf(err) != KindDenied {
-		return fmt.Errorf("remove probe objects below %s: %w", p.dir, err)
+		return fmt.Errorf("remove probe objects %s-…: %w", p.dir, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package blob_test
 import (
 	"context"
 	"errors"
+	"path"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -80,6 +81,51 @@ func TestShortProbeMakesSixRequests(t *testing.T) {
 	if left := keysOf(t, b); left != nil {
 		t.Errorf("the probe left %v", left)
 	}
+}
+
+// Where keys are paths, a place that every start makes anew is a directory that stays.
+func TestProbesAtStartUseOnePlace(t *testing.T) {
+	var places []string
+	f := blobtest.NewFaulty(memblob.New(), blobtest.FaultyOptions{Decide: func(_ int, _ string, key blob.Key) blobtest.Fault {
+		places = append(places, path.Dir(string(key)))
+		return blobtest.None
+	}})
+	for range 2 {
+		if names := failed(t, f, blob.ProbeOptions{Short: true}); names != nil {
+			t.Errorf("a correct bucket fails %v", names)
+		}
+	}
+	slices.Sort(places)
+	if got := slices.Compact(places); !slices.Equal(got, []string{"probe"}) {
+		t.Errorf("objects were in %q, want all in probe", got)
+	}
+}
+
+// slowDelete needs ten minutes to find out that nobody listens.
+type slowDelete struct{ blob.Bucket }
+
+func (slowDelete) Create(context.Context, blob.Key, []byte) (blob.Tag, error) {
+	return "", &blob.Error{Op: "create", Kind: blob.KindUnreachable, Err: errors.New("connection refused")}
+}
+
+func (slowDelete) Delete(ctx context.Context, _ ...blob.Key) error {
+	timer := time.NewTimer(10 * time.Minute)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return &blob.Error{Op: "delete", Kind: blob.KindUnreachable, Err: errors.New("connection refused")}
+}
+
+func TestProbeDoesNotTidyForLongWhatItCannotReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := blob.Probe(t.Context(), slowDelete{memblob.New()}, blob.ProbeOptions{Short: true})
+		if took := time.Since(began); blob.KindOf(err) != blob.KindUnreachable || took > 10*time.Second {
+			t.Errorf("%v after %v, want the error of the first request within seconds", err, took)
+		}
+	})
 }
 
 // TestProbeWithoutAnswer lets each request of the probe go wrong in each way:
