@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // PinPolicy says which revisions of a pin are kept: those that any of the rules keeps.
@@ -148,7 +149,8 @@ func CheckPinName(name string) error {
 		switch c := name[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_+.:@/", c) >= 0:
 		default:
-			return fmt.Errorf("pin name %.40q: unexpected %q; expected letters, digits and \"-_+.:@/\"", name, c)
+			r, _ := utf8.DecodeRuneInString(name[i:])
+			return fmt.Errorf("pin name %.40q: unexpected %q; expected letters, digits and \"-_+.:@/\"", name, r)
 		}
 	}
 	for part := range strings.SplitSeq(name, "/") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/celler/celler/nix"
 )
@@ -46,7 +47,8 @@ func (n CacheName) Valid() error {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 		case i > 0 && (c == '-' || c == '_' || c == '+'):
 		default:
-			return fmt.Errorf("cache name %q has %q at %d, want letters, digits and after the first of them - _ +", string(n), c, i)
+			r, _ := utf8.DecodeRuneInString(string(n[i:]))
+			return fmt.Errorf("cache name %q has %q at %d, want letters, digits and after the first of them - _ +", string(n), r, i)
 		}
 	}
 	return nil

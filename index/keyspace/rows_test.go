@@ -565,6 +565,9 @@ func TestCacheName(t *testing.T) {
 			t.Errorf("%q: no error", s)
 		}
 	}
+	if _, err := ParseCacheName("naïf"); err == nil || !strings.Contains(err.Error(), "'ï' at 2") {
+		t.Errorf("got %v, want an error that names the letter", err)
+	}
 }
 
 func TestInvalidRows(t *testing.T) {

@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Pattern selects cache names: the characters of a cache name, and "*", which stands
@@ -25,7 +26,8 @@ func ParsePattern(s string) (Pattern, error) {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '*':
 		case i > 0 && (c == '-' || c == '_' || c == '+'):
 		default:
-			return "", fmt.Errorf("parse cache name pattern %s: unexpected %q at %d", quote(s), c, i)
+			r, _ := utf8.DecodeRuneInString(s[i:])
+			return "", fmt.Errorf("parse cache name pattern %s: unexpected %q at %d", quote(s), r, i)
 		}
 	}
 	return Pattern(s), nil
