@@ -19,7 +19,9 @@ const safetyGap wal.Seq = 1 << 20
 func (x *examiner) readSnapshots(ctx context.Context) error {
 	keys := make([]blob.Key, 0, len(x.listed.snapshots)+1)
 	for _, info := range slices.Backward(x.listed.snapshots) {
-		keys = append(keys, info.Key)
+		if !slices.Contains(x.left, info.Key) {
+			keys = append(keys, info.Key)
+		}
 	}
 	named := x.rootSays.Snapshot
 	if x.root.sound() && named.Seq > 0 {
@@ -28,7 +30,11 @@ func (x *examiner) readSnapshots(ctx context.Context) error {
 		keys = slices.Insert(keys, 0, named.Key)
 	}
 	x.o.Progress("reading snapshots")
+	found := wal.Seq(0)
 	for _, key := range keys {
+		if seq, ok := snapshotSeq(key); found > 0 && ok && seq != found {
+			return nil // older ones add nothing
+		}
 		c := candidate{}
 		o, err := x.read(ctx, key, func(body []byte) (err error) {
 			c.snapshot, err = wal.DecodeSnapshot(body)
@@ -59,7 +65,7 @@ func (x *examiner) readSnapshots(ctx context.Context) error {
 		if whole, err := x.whole(ctx, &c); err != nil {
 			return err
 		} else if whole {
-			return nil // older ones add nothing
+			found = s.Seq
 		}
 	}
 	return nil
@@ -112,15 +118,8 @@ func (x *examiner) complete(c *candidate) bool {
 // choose decides what the state is to be made of.
 func (x *examiner) choose(ctx context.Context) error {
 	x.o.Progress("reading the log")
-	chosen := false
-	for i := range x.bases {
-		if x.complete(&x.bases[i]) {
-			x.base, chosen = x.bases[i], true
-			break
-		}
-	}
-	var err error
-	if x.reached, err = x.follow(ctx, x.base.ref.Seq, x.base.ref.Digest, nil); err != nil {
+	chosen, err := x.chooseBase(ctx)
+	if err != nil {
 		return err
 	}
 	if x.reached.stop != "" {
@@ -131,11 +130,18 @@ func (x *examiner) choose(ctx context.Context) error {
 	}
 	for _, info := range x.listed.snapshots {
 		if seq, ok := snapshotSeq(info.Key); ok {
-			x.newest = max(x.newest, seq)
+			x.top = max(x.top, seq)
+			if !slices.Contains(x.left, info.Key) {
+				x.newest = max(x.newest, seq)
+			}
 		}
 	}
 	if x.root.sound() {
 		x.newest = max(x.newest, x.rootSays.TailHint, x.rootSays.Snapshot.Seq)
+	}
+	if x.o.Seen > x.newest {
+		x.finding(fmt.Sprintf("%s to %s", (x.newest+1).Key(), x.o.Seen.Key()), "missing: somebody has seen the last of them")
+		x.newest = x.o.Seen
 	}
 	packs, err := x.hasPacks(ctx)
 	if err != nil {
@@ -157,6 +163,29 @@ func (x *examiner) choose(ctx context.Context) error {
 	x.plan.Salvage = x.plan.Salvage && (x.uncertain || x.base.snapshot != nil && !x.complete(&x.base))
 	x.uncertain = x.uncertain || x.plan.Salvage
 	return nil
+}
+
+// chooseBase takes the snapshot from which the log leads furthest, and the empty state
+// if none is whole.
+func (x *examiner) chooseBase(ctx context.Context) (chosen bool, err error) {
+	x.reached.last = 0
+	for i := range x.bases {
+		c := x.bases[i]
+		if !x.complete(&c) {
+			continue
+		}
+		reached, err := x.follow(ctx, c.ref.Seq, c.ref.Digest, nil)
+		if err != nil {
+			return false, err
+		}
+		if !chosen || reached.last > x.reached.last {
+			x.base, x.reached, chosen = c, reached, true
+		}
+	}
+	if !chosen {
+		x.reached, err = x.follow(ctx, 0, wal.Digest{}, nil)
+	}
+	return chosen, err
 }
 
 // checkKept looks for slots from the floor on that must be there although the state

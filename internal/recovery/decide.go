@@ -14,6 +14,8 @@ import (
 const (
 	// weighedSlots bounds how many lost slots are read to say what was in them.
 	weighedSlots = 10_000
+	// probedSlots bounds how many slots are asked for that are not listed.
+	probedSlots = 256
 	// namedCaches bounds how many caches a loss names.
 	namedCaches = 10
 
@@ -24,6 +26,9 @@ const (
 
 // weigh says what is lost, as far as that can be told.
 func (x *examiner) weigh(ctx context.Context) error {
+	if err := x.probe(ctx); err != nil {
+		return err
+	}
 	if !x.uncertain {
 		if x.floor > 0 {
 			x.loss("history", "the log can be read from slot %d on; states before can be restored only if there is a snapshot of them", uint64(x.floor))
@@ -44,6 +49,31 @@ func (x *examiner) weigh(ctx context.Context) error {
 	}
 	x.weighTables()
 	return nil
+}
+
+// probe asks for slots next to listed ones, and behind the last, that are not listed
+// themselves: none of them must be there.
+func (x *examiner) probe(ctx context.Context) error {
+	var edges []wal.Seq
+	for s := x.reached.last + 2; s < x.reached.last+10; s++ {
+		if x.listed.slots[s].Key == "" {
+			edges = append(edges, s)
+		}
+	}
+	for seq := range x.listed.slots {
+		for _, s := range []wal.Seq{seq - 1, seq + 1} {
+			if s > x.reached.last && x.listed.slots[s].Key == "" && !slices.Contains(edges, s) && len(edges) < probedSlots {
+				edges = append(edges, s)
+			}
+		}
+	}
+	return each(ctx, len(edges), func(ctx context.Context, i int) error {
+		s, err := x.readSlot(ctx, edges[i])
+		if err == nil && s.found() {
+			err = &FickleError{edges[i].Key()}
+		}
+		return err
+	})
 }
 
 // weighSlots reads the slots that are left of those that are lost.
@@ -138,7 +168,7 @@ func (x *examiner) keepBookmarks(ctx context.Context) error {
 	}
 	snapshots := map[wal.Seq]bool{}
 	for _, info := range x.listed.snapshots {
-		if seq, ok := snapshotSeq(info.Key); ok && !slices.Contains(x.bad, info.Key) {
+		if seq, ok := snapshotSeq(info.Key); ok && !slices.Contains(x.bad, info.Key) && !slices.Contains(x.left, info.Key) {
 			snapshots[seq] = true
 		}
 	}
@@ -174,7 +204,7 @@ func (x *examiner) decide(ctx context.Context) error {
 	case x.base.ref.Seq < superseded:
 		// An older snapshot and the log behind it. ROOT's snapshot must not go back.
 		p.Write = append(p.Write, writeState, writeRoot)
-	case !x.root.sound() || x.floor > x.rootSays.Floor:
+	case !x.root.sound() || x.floor > x.rootSays.Floor || x.base.ref.Key != x.rootSays.Snapshot.Key:
 		p.Write = append(p.Write, writeRoot)
 	}
 	if !x.format.sound() {
@@ -186,5 +216,20 @@ func (x *examiner) decide(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// lookAgain lists the bucket a second time, if something is missing.
+func (x *examiner) lookAgain(ctx context.Context) error {
+	if len(x.plan.Findings) == 0 {
+		return nil
+	}
+	again, err := list(ctx, x.log)
+	if err != nil {
+		return err
+	}
+	if key, ok := x.listed.differs(again); ok {
+		return &FickleError{key}
+	}
+	return nil
+}
+
 // next is the slot at which a log goes on that has lost some.
-func (x *examiner) next() wal.Seq { return x.newest + safetyGap + 1 }
+func (x *examiner) next() wal.Seq { return max(x.newest, x.top) + safetyGap + 1 }

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -27,6 +28,11 @@ type Result struct {
 	Packs    int    `json:"packs"`   // adopted
 	Moved    int    `json:"moved"`   // found elsewhere than the state said
 	Dropped  int    `json:"dropped"` // paths of caches of which nothing else is known
+	// Unreadable counts packs that nothing is known of, because their footers are damaged.
+	Unreadable int `json:"unreadable"`
+	// Overtaken names slots that somebody wrote while this was done, who was told that they
+	// count. They do not; they are among the evidence.
+	Overtaken []string `json:"overtaken,omitempty"`
 	// Check is set if what was written may refer to what is not there.
 	Check bool `json:"check"`
 }
@@ -67,17 +73,28 @@ func (p *Plan) Execute(ctx context.Context) (res Result, err error) {
 		if err := x.writeRoot(ctx, root); err != nil {
 			return res, err
 		}
+		if res.Overtaken, err = x.overtaken(ctx); err != nil {
+			return res, fmt.Errorf("ROOT is written; look for slots that were written meanwhile: %w", err)
+		}
 	}
 	if p.writes(writeFormat) {
 		if err := x.writeFormat(ctx); err != nil {
 			return res, err
 		}
 	}
-	return res, x.removeBad(ctx)
+	x.removeBad(ctx)
+	if err := x.keep(ctx, doneName, []byte("{}\n")); err != nil {
+		x.o.Logger.Warn("the end of the recovery could not be noted", "err", err)
+	}
+	return res, nil
 }
 
 func (x *examiner) evidenceKey(name string) blob.Key {
-	return blob.Key(fmt.Sprintf("%s%08x/%s", evidencePrefix, x.listed.evidence+1, name))
+	return evidenceKey(x.listed.evidence+1, name)
+}
+
+func evidenceKey(n uint32, name string) blob.Key {
+	return blob.Key(fmt.Sprintf("%s%08x/%s", evidencePrefix, n, name))
 }
 
 // copyEvidence copies what is replaced, and what a compactor would delete for lying
@@ -93,7 +110,7 @@ func (x *examiner) copyEvidence(ctx context.Context) error {
 			return err
 		}
 	}
-	keys := slices.Clone(x.bad)
+	keys := slices.Concat(x.bad, x.left)
 	if x.uncertain {
 		for _, seq := range slices.Sorted(maps.Keys(x.listed.slots)) {
 			if seq > x.reached.last {
@@ -106,6 +123,9 @@ func (x *examiner) copyEvidence(ctx context.Context) error {
 	}
 	err := each(ctx, len(keys), func(ctx context.Context, i int) error {
 		body, _, err := x.log.Get(ctx, keys[i])
+		if errors.Is(err, blob.ErrNotExist) {
+			return &ChangedError{string(keys[i])}
+		}
 		if err != nil {
 			return err
 		}
@@ -118,15 +138,23 @@ func (x *examiner) copyEvidence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return x.keep(ctx, "REPORT", append(report, '\n'))
+	return x.keep(ctx, reportName, append(report, '\n'))
 }
 
-func (x *examiner) keep(ctx context.Context, key blob.Key, body []byte) error {
-	_, err := x.log.Create(ctx, x.evidenceKey(string(key)), body)
-	if errors.Is(err, blob.ErrExist) {
-		return &ChangedError{string(x.evidenceKey(""))}
+// keep writes evidence. That it is there already is fine if it is the same: the answer
+// to the first attempt may have been lost.
+func (x *examiner) keep(ctx context.Context, name blob.Key, body []byte) error {
+	key := x.evidenceKey(string(name))
+	_, err := x.log.Create(ctx, key, body)
+	if !errors.Is(err, blob.ErrExist) {
+		return err
 	}
-	return err
+	if have, _, err := x.log.Get(ctx, key); err != nil {
+		return err
+	} else if !bytes.Equal(have, body) {
+		return &ChangedError{string(key)}
+	}
+	return nil
 }
 
 // newRoot returns the ROOT to be written, but for a snapshot that is to be made.
@@ -169,8 +197,8 @@ func (x *examiner) newRoot(ctx context.Context) (wal.Root, error) {
 // often than once a millisecond, so the bucket's time in milliseconds is above what it
 // would have counted to, and above what an earlier recovery took from the same clock.
 func (x *examiner) newRev(ctx context.Context) (uint64, error) {
-	rev := uint64(0)
-	key := x.evidenceKey("REPORT")
+	rev, found := uint64(0), false
+	key := x.evidenceKey(reportName)
 	for info, err := range x.log.List(ctx, evidencePrefix, "") {
 		if err != nil {
 			return 0, fmt.Errorf("ask the bucket for the time: %w", err)
@@ -179,8 +207,12 @@ func (x *examiner) newRev(ctx context.Context) (uint64, error) {
 			rev = max(rev, uint64(max(0, info.ModTime.UnixMilli())))
 		}
 		if info.Key == key {
+			found = true
 			break
 		}
+	}
+	if !found {
+		return 0, &BlindError{key}
 	}
 	// An earlier recovery may have been followed by swaps faster than its clock ran on.
 	return rev + 1 + uint64(x.listed.evidence)<<20, nil
@@ -236,15 +268,49 @@ func (x *examiner) writeRoot(ctx context.Context, root wal.Root) error {
 
 // unchanged makes sure that nobody has written to the log since.
 func (x *examiner) unchanged(ctx context.Context) error {
-	next := x.reached.last + 1
-	s, err := x.readSlot(ctx, next)
-	if err != nil {
-		return err
+	late, err := x.late(ctx)
+	if len(late) > 0 {
+		return &ChangedError{string(late[0].Key())}
 	}
-	if s.found() && x.listed.slots[next].Key == "" {
-		return &ChangedError{"the log"}
+	return err
+}
+
+// late returns the slots that were written since the bucket was listed. Whoever did so
+// may have taken the first gap for the end of the log, or have known the end.
+func (x *examiner) late(ctx context.Context) (late []wal.Seq, err error) {
+	for _, seq := range []wal.Seq{x.reached.last + 1, x.newest + 1} {
+		for ; x.listed.slots[seq].Key == "" && !slices.Contains(late, seq); seq++ {
+			s, err := x.readSlot(ctx, seq)
+			if err != nil {
+				return late, err
+			}
+			if !s.found() {
+				break
+			}
+			late = append(late, seq)
+		}
 	}
-	return nil
+	return late, nil
+}
+
+// overtaken copies slots that were won against the ROOT that was replaced, and means
+// nothing if the log goes on where it ended.
+func (x *examiner) overtaken(ctx context.Context) (names []string, err error) {
+	if !x.uncertain {
+		return nil, nil
+	}
+	late, err := x.late(ctx)
+	for _, seq := range late {
+		body, _, err := x.log.Get(ctx, seq.Key())
+		if err != nil {
+			return names, err
+		}
+		if err := x.keep(ctx, seq.Key(), body); err != nil {
+			return names, err
+		}
+		names = append(names, string(seq.Key()))
+	}
+	return names, err
 }
 
 // writeFormat writes FORMAT last, so that a bucket that has one has a ROOT.
@@ -275,15 +341,14 @@ func (x *examiner) writeFormat(ctx context.Context) error {
 	return fmt.Errorf("write FORMAT: %w", err)
 }
 
-// removeBad removes snapshots that were copied and cannot be read: they would stop
-// every sweep.
-func (x *examiner) removeBad(ctx context.Context) error {
-	if len(x.bad) == 0 {
-		return nil
+// removeBad removes snapshots that were copied and cannot be read, which would stop
+// every sweep, or that a recovery has left behind. A bucket may refuse.
+func (x *examiner) removeBad(ctx context.Context) {
+	keys := slices.Concat(x.bad, x.left)
+	if len(keys) == 0 {
+		return
 	}
-	err := x.log.Delete(ctx, x.bad...)
-	if err != nil {
-		x.o.Logger.Warn("a damaged snapshot could not be deleted", "err", err, "object", string(x.bad[0]))
+	if err := x.log.Delete(ctx, keys...); err != nil {
+		x.o.Logger.Warn("a snapshot that is of no use could not be deleted", "err", err, "object", string(keys[0]))
 	}
-	return nil
 }

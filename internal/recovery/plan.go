@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/celler/celler/blob"
+	"github.com/celler/celler/index"
 	"github.com/celler/celler/wal"
 )
 
@@ -20,11 +22,16 @@ type Options struct {
 	Profile string       // chunk profile of a FORMAT that is made anew; "": found out
 	// Salvage uses all that can be read, instead of what is proven to belong together.
 	Salvage bool
+	// Seen is a slot of which somebody knows that it was filled, a server perhaps that
+	// had applied it. If the log does not reach it, slots are lost.
+	Seen wal.Seq
 	// Quick does not read tables, but believes what a listing says of them.
 	Quick bool
 	// Dir is a directory for a state that must be put together. It is made below it,
 	// and removed.
 	Dir string
+	// Index tunes the index in which it is put together.
+	Index index.Options
 	// Progress, if not nil, is told what is being done.
 	Progress func(doing string)
 }
@@ -99,10 +106,12 @@ type examiner struct {
 
 	bases []candidate // snapshots that decode, newest first
 	bad   []blob.Key  // snapshots that do not
+	left  []blob.Key  // snapshots that a recovery has left behind
 
 	base      candidate // chosen; its snapshot is nil for the empty state
 	reached   chain     // behind base
 	newest    wal.Seq   // the highest slot of which there is a trace
+	top       wal.Seq   // that, or the slot of a snapshot that a recovery has left behind
 	uncertain bool      // slots are lost, or may be
 	floor     wal.Seq   // to be raised to; 0: as it is
 	bookmarks map[string]wal.Seq
@@ -122,8 +131,9 @@ func Examine(ctx context.Context, log, data blob.Bucket, o Options) (*Plan, erro
 		x := &examiner{o: o.withDefaults(), log: log, data: data, checked: map[blob.Key]string{}}
 		x.plan = &Plan{Findings: []Finding{}, Losses: []Loss{}, Write: []string{}, x: x}
 		err := x.run(ctx)
-		if x.moved(ctx) && attempt < attempts {
-			continue // what was looked for may have been replaced meanwhile, as compactors do
+		_, fickle := errors.AsType[*FickleError](err)
+		if attempt < attempts && (fickle || x.moved(ctx)) {
+			continue // somebody may be at work: servers append, compactors replace
 		}
 		if err != nil {
 			return nil, fmt.Errorf("examine the bucket: %w", err)
@@ -133,11 +143,11 @@ func Examine(ctx context.Context, log, data blob.Bucket, o Options) (*Plan, erro
 	}
 }
 
-// attempts is how often a bucket is examined whose ROOT moves meanwhile.
+// attempts is how often a bucket is examined that changes meanwhile.
 const attempts = 5
 
 func (x *examiner) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{x.lookAround, x.identify, x.readSnapshots, x.choose, x.weigh, x.keepBookmarks, x.decide} {
+	for _, step := range []func(context.Context) error{x.lookAround, x.identify, x.disown, x.readSnapshots, x.choose, x.weigh, x.keepBookmarks, x.decide, x.lookAgain} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -183,13 +193,6 @@ func (x *examiner) lookAround(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
-	}
-	for key, o := range map[blob.Key]*object{wal.FormatKey: &x.format, wal.RootKey: &x.root} {
-		if o.found() {
-			if err := x.seen(ctx, key); err != nil {
-				return err
-			}
-		}
 	}
 	x.note(wal.FormatKey, &x.format)
 	x.note(wal.RootKey, &x.root)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/klauspost/compress/zstd"
@@ -33,20 +34,22 @@ const profile = "fast2016-64k"
 type world struct {
 	t      testing.TB
 	bucket blob.Bucket
+	data   blob.Bucket // where packs are; bucket in most tests
 	nars   map[string][]byte
 }
 
 func mkWorld(t testing.TB) *world {
 	t.Helper()
-	return found(t, memblob.New())
+	b := memblob.New()
+	return found(t, b, b)
 }
 
-func found(t testing.TB, bucket blob.Bucket) *world {
+func found(t testing.TB, bucket, data blob.Bucket) *world {
 	t.Helper()
 	if _, err := wal.Found(t.Context(), bucket, wal.Format{Profile: profile}); err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, bucket: bucket, nars: map[string][]byte{}}
+	return &world{t: t, bucket: bucket, data: data, nars: map[string][]byte{}}
 }
 
 // node is a catalog and a chunk store on the world's bucket.
@@ -81,7 +84,7 @@ func (w *world) open(fs vfs.FS) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.chunks, err = chunkstore.New(w.bucket, n.cat, chunkstore.Options{Profile: p, HedgeAfter: -1})
+	n.chunks, err = chunkstore.New(w.data, n.cat, chunkstore.Options{Profile: p, HedgeAfter: -1})
 	return n, err
 }
 
@@ -264,8 +267,9 @@ func (w *world) seq() wal.Seq {
 
 func (w *world) examine(o recovery.Options) *recovery.Plan {
 	w.t.Helper()
-	o.Dir = w.t.TempDir()
-	p, err := recovery.Examine(w.t.Context(), w.bucket, w.bucket, o)
+	o.Dir, o.Index.FS = w.t.TempDir(), vfs.NewMem()
+	o.Env.Sleep = func(context.Context, time.Duration, <-chan struct{}) {} // a broken bucket is tried again
+	p, err := recovery.Examine(w.t.Context(), w.bucket, w.data, o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

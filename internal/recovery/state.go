@@ -24,7 +24,9 @@ func (x *examiner) buildState(ctx context.Context, epoch wal.Epoch, res *Result)
 		return ref, fmt.Errorf("make a directory for the state: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	db, err := index.Open(filepath.Join(dir, "index"), x.store, index.Options{Bucket: &reduced{Bucket: x.log, x: x}, Now: x.o.Env.Now, Logger: x.o.Logger})
+	o := x.o.Index
+	o.Bucket, o.Now, o.Logger = &reduced{Bucket: x.log, x: x}, x.o.Env.Now, x.o.Logger
+	db, err := index.Open(filepath.Join(dir, "index"), x.store, o)
 	if err != nil {
 		return ref, err
 	}
@@ -43,7 +45,7 @@ func (x *examiner) buildState(ctx context.Context, epoch wal.Epoch, res *Result)
 		}
 	}
 	x.o.Progress("writing the state")
-	return compact.New(x.log, compact.Options{Env: x.o.Env, By: x.o.By, Logger: x.o.Logger}).WriteState(ctx, head, db.Scan(nil, nil))
+	return compact.New(x.log, compact.Options{Env: x.o.Env, By: snapshotBy, Logger: x.o.Logger}).WriteState(ctx, head, db.Scan(nil, nil))
 }
 
 // newBeginning returns the slot and the digest that a log goes on from which has lost

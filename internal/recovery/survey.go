@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -21,14 +23,24 @@ const (
 	parallel = 16
 	// evidencePrefix is where replaced objects are copied to.
 	evidencePrefix blob.Key = "recover/"
+	reportName              = "REPORT"
+	doneName                = "DONE"
 )
 
-// BlindError reports a bucket whose listing does not show what can be read there, so
-// that what it does not show cannot be taken to be missing.
+// BlindError reports a bucket whose listing does not show what can be read there, or
+// not all of it, so that what it does not show cannot be taken to be missing.
 type BlindError struct{ Key blob.Key }
 
 func (e *BlindError) Error() string {
-	return fmt.Sprintf("the bucket does not list %s, which it has: nothing can be concluded from what it lists", e.Key)
+	return fmt.Sprintf("the bucket does not list %s as it is: nothing can be concluded from what it lists", e.Key)
+}
+
+// FickleError reports a bucket that lists one thing and then another, while nobody is
+// known to change it.
+type FickleError struct{ Key blob.Key }
+
+func (e *FickleError) Error() string {
+	return fmt.Sprintf("the bucket lists %s at one time and not at another: either somebody is at work on it, or nothing can be concluded from what it lists", e.Key)
 }
 
 // listed is what a listing tells of the objects that matter here.
@@ -36,12 +48,44 @@ type listed struct {
 	slots     map[wal.Seq]blob.Info
 	snapshots []blob.Info // as listed: oldest slot first
 	tables    map[blob.Key]int64
-	evidence  uint32 // highest number in use
+	evidence  uint32          // highest number in use
+	reports   map[uint32]bool // recoveries that wrote a report; whether they ended
+}
+
+// shows reports whether an object that is looked for by its name was listed.
+func (l *listed) shows(key blob.Key) bool {
+	if name, ok := strings.CutPrefix(string(key), "log/"); ok {
+		seq, err := wal.ParseSeq(name)
+		return err == nil && l.slots[seq].Key != ""
+	}
+	return slices.ContainsFunc(l.snapshots, func(i blob.Info) bool { return i.Key == key })
+}
+
+// differs returns an object that one of two listings shows and the other does not.
+func (l *listed) differs(other *listed) (blob.Key, bool) {
+	for _, pair := range [][2]*listed{{l, other}, {other, l}} {
+		for seq, info := range pair[0].slots {
+			if _, ok := pair[1].slots[seq]; !ok {
+				return info.Key, true
+			}
+		}
+		for _, info := range pair[0].snapshots {
+			if !pair[1].shows(info.Key) {
+				return info.Key, true
+			}
+		}
+		for key, size := range pair[0].tables {
+			if got, ok := pair[1].tables[key]; !ok || got != size {
+				return key, true
+			}
+		}
+	}
+	return "", false
 }
 
 // list lists all but the packs.
 func list(ctx context.Context, bucket blob.Bucket) (*listed, error) {
-	l := &listed{slots: map[wal.Seq]blob.Info{}, tables: map[blob.Key]int64{}}
+	l := &listed{slots: map[wal.Seq]blob.Info{}, tables: map[blob.Key]int64{}, reports: map[uint32]bool{}}
 	each := func(prefix blob.Key, note func(blob.Info)) error {
 		for info, err := range bucket.List(ctx, prefix, "") {
 			if err != nil {
@@ -68,9 +112,14 @@ func list(ctx context.Context, bucket blob.Bucket) (*listed, error) {
 			}
 		}),
 		each(evidencePrefix, func(i blob.Info) {
-			var n uint32
-			if _, err := fmt.Sscanf(strings.TrimPrefix(string(i.Key), string(evidencePrefix)), "%08x/", &n); err == nil {
-				l.evidence = max(l.evidence, n)
+			number, name, _ := strings.Cut(strings.TrimPrefix(string(i.Key), string(evidencePrefix)), "/")
+			n, err := strconv.ParseUint(number, 16, 32)
+			if err != nil {
+				return
+			}
+			l.evidence = max(l.evidence, uint32(n))
+			if name == reportName || name == doneName {
+				l.reports[uint32(n)] = l.reports[uint32(n)] || name == doneName
 			}
 		}),
 	)
@@ -104,10 +153,15 @@ func (x *examiner) read(ctx context.Context, key blob.Key, decode func([]byte) e
 		body, tag, err := x.log.Get(ctx, key)
 		switch {
 		case errors.Is(err, blob.ErrNotExist):
-			absent, err := x.absent(ctx, key)
+			absent, err := absent(ctx, x.log, key)
 			return object{absent: absent}, err
 		case err != nil:
 			return object{}, err
+		}
+		if !x.listed.shows(key) {
+			if err := x.seen(ctx, key); err != nil {
+				return object{}, err
+			}
 		}
 		o = object{body: body, tag: tag}
 		err = decode(body)
@@ -125,9 +179,9 @@ func (x *examiner) read(ctx context.Context, key blob.Key, decode func([]byte) e
 
 // absent makes sure that there is no such object. That somebody lists it and cannot
 // get it is an error, too.
-func (x *examiner) absent(ctx context.Context, key blob.Key) (bool, error) {
+func absent(ctx context.Context, bucket blob.Bucket, key blob.Key) (bool, error) {
 	for range confirmations {
-		for info, err := range x.log.List(ctx, key, "") {
+		for info, err := range bucket.List(ctx, key, "") {
 			if err != nil {
 				return false, fmt.Errorf("look for %s: %w", key, err)
 			}
@@ -136,7 +190,7 @@ func (x *examiner) absent(ctx context.Context, key blob.Key) (bool, error) {
 			}
 			break
 		}
-		_, _, err := x.log.Get(ctx, key)
+		_, _, err := bucket.Get(ctx, key)
 		if err == nil {
 			return false, fmt.Errorf("look for %s: it was not there at first, and then it was", key)
 		}
@@ -170,27 +224,27 @@ func (x *examiner) checkTable(ctx context.Context, t *wal.Table) (damage string,
 		return "", nil
 	}
 	if !there {
-		if absent, err := x.absent(ctx, t.Key); err != nil {
-			return "", err
-		} else if absent {
-			return "missing", nil
+		absent, err := absent(ctx, x.log, t.Key)
+		if absent {
+			damage = "missing"
 		}
-	}
-	if size != t.Size {
-		return fmt.Sprintf("damaged: it has %d bytes, want %d", size, t.Size), nil
+		return damage, err
 	}
 	for range readAttempts {
 		var sum wal.Digest
-		if sum, err = x.hash(ctx, t); err == nil && sum == t.SHA256 {
+		sum, err = x.hash(ctx, t)
+		switch {
+		case err == nil && sum == t.SHA256 && size < t.Size:
+			return "", &BlindError{t.Key}
+		case err == nil && sum == t.SHA256:
 			return "", nil
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			damage, err = "damaged: it ends too early", nil
-		}
-		if err != nil {
+		case size < t.Size && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)):
+			damage = fmt.Sprintf("damaged: it has %d bytes, want %d", size, t.Size)
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return "", fmt.Errorf("read table %s: the bucket lists %d bytes, and stops earlier: %w", t.Key, size, err)
+		case err != nil:
 			return "", fmt.Errorf("read table %s: %w", t.Key, err)
-		}
-		if damage == "" {
+		default:
 			damage = fmt.Sprintf("damaged: its SHA-256 is %v, want %v", sum, t.SHA256)
 		}
 	}
