@@ -34,6 +34,7 @@ func Charters() map[string]string {
 		"internal/benchstorage": "Command benchstorage measures how NARs of three generations lie in the bucket and what serving them costs.",
 		"internal/auth":         "Package auth turns a request's credentials (Attic JWT, OIDC, none) into a Grant, and a Grant into yes or no.",
 		"internal/recovery":     "Package recovery rebuilds ROOT, FORMAT and the state of a bucket from what the bucket still holds, after it has said what is lost.",
+		"internal/compression":  "Package compression decodes what Nix compresses NARs and texts with, within bounds, and writes the same formats without effort.",
 		"internal/fsck":         "Package fsck proves that everything the index promises can be read from the bucket, and repairs or withdraws what cannot.",
 		"internal/node":         "Package node assembles a running celler from a Config and stops it in the reverse order.",
 		"internal/config":       "Package config merges defaults, file, environment and flags into one validated Config; nobody else reads the environment.",

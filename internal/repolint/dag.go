@@ -22,7 +22,7 @@ func Allowed() map[string][]string {
 		"internal/node": server,
 
 		"gc":      {"internal/catalog", "blob/chunkstore", "blob/chunk", "nix"},
-		"httpapi": {"internal/catalog", "internal/auth", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
+		"httpapi": {"internal/catalog", "internal/auth", "internal/compression", "blob/chunkstore", "httpapi/wire", "nix/nar", "blob/chunk", "nix"},
 
 		"internal/fsck":     {"internal/catalog", "blob/chunkstore", "blob/chunk", "blob", "nix", "wal"},
 		"internal/recovery": {"wal", "index", "index/keyspace", "compact", "blob", "blob/pack", "blob/chunk"},
@@ -54,6 +54,7 @@ func Allowed() map[string][]string {
 		"internal/ui":           nil,
 		"internal/telemetry":    nil,
 		"internal/config":       nil,
+		"internal/compression":  nil,
 		"internal/repolint":     nil,
 		"internal/bench":        {"nix", "nix/nar", "wal", "blob", "blob/s3blob", "blob/chunk", "index/keyspace", "blob/memblob", "index", "wal/waltest", "internal/catalog"},
 		"internal/benchstorage": {"blob", "blob/memblob", "blob/fileblob", "blob/chunk", "blob/chunkstore", "index/keyspace", "nix", "nix/nar"},
