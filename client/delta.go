@@ -148,7 +148,7 @@ type piece struct {
 // deltaInfo asks how to push, and returns false if the server has no delta protocol that
 // this client speaks.
 func (p *push) deltaInfo(ctx context.Context, cache *Cache) (wire.DeltaInfo, bool, error) {
-	if cache.Name != "" && !slices.Contains(cache.Delta, wire.DeltaVersion) {
+	if p.o.Whole || cache.Name != "" && !slices.Contains(cache.Delta, wire.DeltaVersion) {
 		return wire.DeltaInfo{}, false, nil
 	}
 	var info wire.DeltaInfo

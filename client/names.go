@@ -19,4 +19,5 @@ const (
 	AccessDenied       = wire.ErrorAccess
 	PathIsPinned       = wire.ErrorPinned
 	CacheAlreadyExists = wire.ErrorCacheAlreadyExists
+	TooLarge           = wire.ErrorTooLarge
 )

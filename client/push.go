@@ -36,6 +36,7 @@ type PushOptions struct {
 	IgnoreUpstream bool     // push paths signed by upstream keys as well
 	Jobs           int      // uploads at once; 0 = as many as the server takes well
 	DryRun         bool     // plan, and upload nothing
+	Whole          bool     // upload whole NARs, as to a server that takes no chunks
 
 	// Pins are set to the paths of the same places in Paths: there are none, or as many
 	// as paths. Each is set in the very commit that brings its path, which is the last of

@@ -23,6 +23,7 @@ type pushCmd struct {
 	IgnoreUpstreamCacheFilter bool     `help:"Push paths that an upstream cache has as well."`
 	Jobs                      int      `short:"j" placeholder:"N" help:"Uploads at once; default: as many as the server takes well."`
 	DryRun                    bool     `short:"n" help:"Say what would be pushed, and push nothing."`
+	Whole                     bool     `help:"Upload whole NARs, as to a server that takes no chunks."`
 	Verbose                   bool     `short:"v" help:"Name every path that needs no push, not only how many there are."`
 	Pin                       []string `placeholder:"NAME" sep:"none" help:"Pin the path under this name in the very step that publishes it. With several paths give as many, in their order."`
 	keepFlags
@@ -67,7 +68,7 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, now: a.now, skipped: map[string][]string{}}
 	result, err := api.Push(ctx, store, client.PushOptions{
 		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
-		Jobs: c.Jobs, DryRun: c.DryRun, Pins: c.Pin, PinPolicy: policy,
+		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, Pins: c.Pin, PinPolicy: policy,
 	}, w.events())
 	w.close()
 	w.summary(r, result)

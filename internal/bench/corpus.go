@@ -32,22 +32,9 @@ func (l *lab) corpus(ctx context.Context) ([]corpusNAR, error) {
 	if l.nars != nil {
 		return l.nars, nil
 	}
-	var files []string
-	var total int64
-	for _, root := range []string{"/usr/lib", "/usr/bin", "/usr/share", "/usr/local/go", "/usr/include"} {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || total >= l.corpusBytes {
-				return nil
-			}
-			if fi, err := d.Info(); err == nil && fi.Size() < l.narBytes {
-				files = append(files, path)
-				total += fi.Size()
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("walk %s for the corpus: %w", root, err)
-		}
+	files, err := realFiles(l.corpusBytes, l.narBytes)
+	if err != nil {
+		return nil, err
 	}
 	for len(files) > 0 {
 		tree := filepath.Join(l.dir, "tree")
@@ -75,6 +62,28 @@ func (l *lab) corpus(ctx context.Context) ([]corpusNAR, error) {
 		return nil, fmt.Errorf("no readable files for a corpus below /usr")
 	}
 	return l.nars, os.RemoveAll(filepath.Join(l.dir, "tree"))
+}
+
+// realFiles names files of this machine of so many bytes together, none of them as long
+// as most.
+func realFiles(size, most int64) (files []string, err error) {
+	var total int64
+	for _, root := range []string{"/usr/lib", "/usr/bin", "/usr/share", "/usr/local/go", "/usr/include"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || total >= size {
+				return nil
+			}
+			if fi, err := d.Info(); err == nil && fi.Size() < most {
+				files = append(files, path)
+				total += fi.Size()
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("walk %s for the corpus: %w", root, err)
+		}
+	}
+	return files, nil
 }
 
 // copyInto links or copies file below root under its own path.

@@ -40,7 +40,11 @@ func (s *server) call(ctx context.Context, method, path string, body io.Reader, 
 }
 
 func (s *server) createCache(ctx context.Context, name string) error {
-	body := `{"keypair":"Generate","is_public":true,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":[]}`
+	return s.createCacheAt(ctx, name, "/nix/store")
+}
+
+func (s *server) createCacheAt(ctx context.Context, name, storeDir string) error {
+	body := `{"keypair":"Generate","is_public":true,"store_dir":"` + storeDir + `","priority":41,"upstream_cache_key_names":[]}`
 	return s.call(ctx, http.MethodPost, "/_api/v1/cache-config/"+name, strings.NewReader(body), map[string]string{"Content-Type": "application/json"})
 }
 

@@ -34,7 +34,7 @@ func main() {
 	var s settings
 	quick := flag.Bool("quick", false, "small sizes, to see that everything runs; its figures mean nothing")
 	write := flag.String("write", "", "Markdown `file` whose tables between the bench markers are replaced")
-	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index,collect,commit,idle")
+	only := flag.String("only", "", "comma-separated `scenarios` to run: start,bulk,narinfo,cold,tiny,memory,huge,index,collect,commit,idle,delta")
 	flag.StringVar(&s.celler, "celler", "bin/celler", "celler binary")
 	flag.StringVar(&s.versitygw, "versitygw", ".cache/bin/versitygw", "versitygw binary, the S3 server")
 	flag.StringVar(&s.nginx, "nginx", "/usr/sbin/nginx", "nginx binary, the peer for reads")
@@ -90,6 +90,7 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 		{"collect", collect},
 		{"commit", commits},
 		{"idle", idle},
+		{"delta", delta},
 	} {
 		if only != "" && !strings.Contains(","+only+",", ","+sc.name+",") {
 			continue
