@@ -19,6 +19,9 @@ import (
 
 // marked returns the slots that have bookmarks, in order.
 func (r *round) marked() []wal.Seq {
+	if r.o.Mutants.noBookmarks() {
+		return nil
+	}
 	return slices.Compact(slices.Sorted(maps.Values(r.root.Bookmarks)))
 }
 

@@ -17,6 +17,11 @@ type Mutants struct {
 	DropTombstones bool
 	// NoSessions leaves the log's sessions out of snapshots. (I4)
 	NoSessions bool
+	// NoBookmarks folds and deletes as if there were no bookmarks.
+	NoBookmarks bool
+	// NoMarkCheck raises the floor without looking whether a bookmark was set since it
+	// was computed.
+	NoMarkCheck bool
 }
 
 func (m Mutants) deleteBeforeFloor() bool { return m.DeleteBeforeFloor }
@@ -24,3 +29,5 @@ func (m Mutants) noEpochFence() bool      { return m.NoEpochFence }
 func (m Mutants) lowestLevel() bool       { return m.LowestLevel }
 func (m Mutants) dropTombstones() bool    { return m.DropTombstones }
 func (m Mutants) noSessions() bool        { return m.NoSessions }
+func (m Mutants) noBookmarks() bool       { return m.NoBookmarks }
+func (m Mutants) noMarkCheck() bool       { return m.NoMarkCheck }

@@ -18,6 +18,7 @@ type grove struct {
 	keep   []time.Duration // retention of each; 0: for ever
 	clock  catalog.Clock
 	pinned []pinnedPath
+	broken Mutants
 	adopt  []catalog.PathKey // paths of which nobody knows when they were used: from before that was noted
 
 	// followed are, by tree, paths that live or are waited for and are not in it.
@@ -34,7 +35,7 @@ type pinnedPath struct {
 
 // plant reads the paths of the caches.
 func (c *Collector) plant(s *catalog.Snapshot, caches []catalog.Cache, clock catalog.Clock) (*grove, error) {
-	g := &grove{caches: caches, clock: clock}
+	g := &grove{caches: caches, clock: clock, broken: c.o.Mutants}
 	for i := range caches {
 		g.keep = append(g.keep, c.retention(&caches[i]))
 		if err := g.plantCache(s, &caches[i]); err != nil {
@@ -86,6 +87,9 @@ func (g *grove) plantCache(s *catalog.Snapshot, cache *catalog.Cache) error {
 		for _, r := range p.References {
 			refs = append(refs, r.HashPart())
 		}
+		if g.broken.noReferences() {
+			refs = nil
+		}
 		g.refer(t, refs)
 	}
 	return g.plantPins(s, t)
@@ -99,7 +103,7 @@ func (g *grove) plantPins(s *catalog.Snapshot, t int) error {
 	for _, p := range pins {
 		for i, r := range p.Revisions {
 			switch at, there := g.find(t, r.StorePath.HashPart()); {
-			case !p.Kept[i]:
+			case !p.Kept[i] || g.broken.noPins():
 			case !there:
 				g.follow(t, r.StorePath.HashPart())
 			default:

@@ -9,3 +9,6 @@ type Mutants struct{}
 func (Mutants) deleteBeforeGrace() bool { return false }
 func (Mutants) sweepEarly() bool        { return false }
 func (Mutants) ignoreGrace() bool       { return false }
+func (Mutants) noPins() bool            { return false }
+func (Mutants) noReferences() bool      { return false }
+func (Mutants) noBookmarks() bool       { return false }

@@ -14,8 +14,17 @@ type Mutants struct {
 	SweepEarly bool
 	// IgnoreGrace removes the NARs of paths that have just left.
 	IgnoreGrace bool
+	// NoPins expires what pins keep.
+	NoPins bool
+	// NoReferences expires what was not used itself, though something refers to it.
+	NoReferences bool
+	// NoBookmarks removes NARs that bookmarks need.
+	NoBookmarks bool
 }
 
 func (m Mutants) deleteBeforeGrace() bool { return m.DeleteBeforeGrace }
 func (m Mutants) sweepEarly() bool        { return m.SweepEarly }
 func (m Mutants) ignoreGrace() bool       { return m.IgnoreGrace }
+func (m Mutants) noPins() bool            { return m.NoPins }
+func (m Mutants) noReferences() bool      { return m.NoReferences }
+func (m Mutants) noBookmarks() bool       { return m.NoBookmarks }

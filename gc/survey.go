@@ -100,7 +100,7 @@ type bookmarked struct {
 }
 
 func (c *Collector) keptSince(ctx context.Context) (k bookmarked, err error) {
-	if c.o.KeptSince != nil {
+	if c.o.KeptSince != nil && !c.o.Mutants.noBookmarks() {
 		k.since, k.any, err = c.o.KeptSince(ctx)
 	}
 	return k, err

@@ -7,7 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -248,15 +249,13 @@ func TableKey(epoch Epoch, rand uint64) blob.Key {
 
 // ParseTableKey returns the compaction epoch in the name of a table.
 func ParseTableKey(key blob.Key) (Epoch, error) {
-	m := regexp.MustCompile(`^tab/([0-9a-f]{8,16})/[0-9a-f]{16}\.sst$`).FindStringSubmatch(string(key))
-	if m == nil {
+	epoch, name, _ := strings.Cut(strings.TrimPrefix(string(key), "tab/"), "/")
+	e, err := strconv.ParseUint(epoch, 16, 64)
+	random, rerr := strconv.ParseUint(strings.TrimSuffix(name, ".sst"), 16, 64)
+	if err != nil || rerr != nil || string(key) != fmt.Sprintf("tab/%v/%016x.sst", Epoch(e), random) {
 		return 0, fmt.Errorf("parse name of table %.80q: want tab/EPOCH/RANDOM.sst", string(key))
 	}
-	var e Epoch
-	if _, err := fmt.Sscanf(m[1], "%x", &e); err != nil || e.String() != m[1] {
-		return 0, fmt.Errorf("parse name of table %q: epoch %q", string(key), m[1])
-	}
-	return e, nil
+	return Epoch(e), nil
 }
 
 // SnapshotKey names a snapshot: its slot and a random number.

@@ -20,6 +20,10 @@ type Mutants struct {
 	NoUploadFence bool
 	// NoMoveCheck moves a pack although its row is not what it was when it was copied.
 	NoMoveCheck bool
+	// NoSoundCheck restores paths whose NARs are gone.
+	NoSoundCheck bool
+	// NoDiffCheck restores although what it was worked out from has changed.
+	NoDiffCheck bool
 }
 
 func (m Mutants) noTouchCheck() bool  { return m.NoTouchCheck }
@@ -28,3 +32,5 @@ func (m Mutants) noFence() bool       { return m.NoFence }
 func (m Mutants) noChunkCheck() bool  { return m.NoChunkCheck }
 func (m Mutants) noUploadFence() bool { return m.NoUploadFence }
 func (m Mutants) noMoveCheck() bool   { return m.NoMoveCheck }
+func (m Mutants) noSoundCheck() bool  { return m.NoSoundCheck }
+func (m Mutants) noDiffCheck() bool   { return m.NoDiffCheck }

@@ -85,6 +85,7 @@ func (r *Rebuild) addPaths(v wal.View, paths []Path, done *Restored) ([]wal.Entr
 	if err != nil {
 		return nil, err
 	}
+	b.mutants = r.cat.mutants
 	in := restoring{books: b, done: done}
 	sum := Totals{Cache: r.ID}
 	for i := range paths {

@@ -42,6 +42,7 @@ type Collecting struct {
 	Rounds     int
 	Compactors int
 	Operators  int // each sets bookmarks and restores, half as often as pushers do things
+	Checkers   int
 	Restarts   int
 	Freezes    int // of nodes, collectors and compactors
 	FaultRate  float64
@@ -67,6 +68,7 @@ type CollectingResult struct {
 	Moved     int
 	Deleted   int // objects
 	Truncated int // slots
+	Checked   int
 }
 
 func (r *CollectingResult) add(o CollectingResult) {
@@ -81,11 +83,12 @@ func (r *CollectingResult) add(o CollectingResult) {
 	r.Moved += o.Moved
 	r.Deleted += o.Deleted
 	r.Truncated += o.Truncated
+	r.Checked += o.Checked
 }
 
 // idle reports whether something of what a run is about never happened.
 func (r *CollectingResult) idle() bool {
-	for _, n := range []int{r.Pushed, r.Refused, r.Read, r.Bookmarks, r.Restored, r.Expired, r.Condemned, r.Moved, r.Deleted, r.Truncated} {
+	for _, n := range []int{r.Pushed, r.Refused, r.Read, r.Bookmarks, r.Restored, r.Expired, r.Condemned, r.Moved, r.Deleted, r.Truncated, r.Checked} {
 		if n == 0 {
 			return true
 		}
@@ -169,6 +172,9 @@ func (c *collecting) begin(ctx context.Context) {
 	}
 	for i := range c.Operators {
 		go c.operator(ctx, i)
+	}
+	for i := range c.Checkers {
+		go c.checker(ctx, i)
 	}
 	for i := range c.Collectors {
 		n := c.mkNode(fmt.Sprintf("gc%d", i), 20+uint64(i), rng)

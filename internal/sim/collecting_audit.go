@@ -11,6 +11,7 @@ import (
 	"github.com/celler/celler/blob/pack"
 	"github.com/celler/celler/index"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/internal/fsck"
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/wal"
 )
@@ -85,6 +86,7 @@ func (c *collecting) audit(s *service, when string, later bool) {
 	}); err != nil {
 		c.violate("%s: %v", when, err)
 	}
+	c.check(s, when, c.w.Bucket("fresh"), fsck.Mode{Read: fsck.Read{All: true}})
 	nars := c.auditRecipes(s, snap, when)
 	there := c.auditPaths(snap, when, nars)
 	for name := range simPaths {

@@ -19,10 +19,11 @@ import (
 )
 
 // operator sets bookmarks, removes them, and makes the cache again what it was.
+// It takes its time for that.
 func (c *collecting) operator(ctx context.Context, i int) {
 	name := fmt.Sprintf("oper%d", i)
 	rng := rand.New(rand.NewPCG(c.Collecting.Seed, 6000+uint64(i)))
-	for k := range c.Collecting.Ops / 2 {
+	for k := range c.Collecting.Ops {
 		c.sleep(ctx, name, time.Duration(rng.IntN(48))*time.Hour)
 		c.w.Pause(name, "operation")
 		switch rng.IntN(6) {

@@ -12,7 +12,7 @@ import (
 // compactors that are killed and stopped.
 func collectingTrial(seed uint64) Collecting {
 	return Collecting{
-		Seed: seed, Nodes: 2, Pushers: 3, Ops: 8, Readers: 1, Collectors: int(1 + seed%2), Rounds: 6, Operators: int(seed / 2 % 2),
+		Seed: seed, Nodes: 2, Pushers: 3, Ops: 8, Readers: 1, Collectors: int(1 + seed%2), Rounds: 6, Operators: int(seed / 2 % 2), Checkers: int(seed / 3 % 2),
 		Compactors: int(seed / 4 % 3), Restarts: int(seed % 3), Freezes: int(seed % 5), FaultRate: 0.04 * float64(seed%4),
 	}
 }
