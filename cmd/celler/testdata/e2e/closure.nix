@@ -14,7 +14,7 @@ let
   big = mk "big-1.0" ''
     mkdir -p $out/share
     { find /usr/lib -type f -size -32M -print0 2>/dev/null | sort -z | xargs -0 cat 2>/dev/null || true; } | head -c 160000000 > $out/share/real
-    { echo ${salt}; head -c 64000000 /dev/urandom; } > $out/share/noise
+    { echo ${salt}; gzip -1n < $out/share/real | head -c 64000000; } > $out/share/noise
   '';
 
   shapes = mk "shapes-1.0" ''
