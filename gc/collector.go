@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/internal/catalog"
 )
@@ -93,13 +94,14 @@ type round struct {
 	due    survey
 	mark   *catalog.Mark // nil until there is something to remove, and in a dry run
 	view   *catalog.Snapshot
-	seen   uint32            // touches that were taken into account
-	live   *marks            // chunks that recipes name
-	hot    *marks            // chunks that recipes named which this round has removed
-	gone   map[[32]byte]bool // recipes that this round has removed
-	looked *catalog.Mark     // the collection that looked at all chunks; nil: none yet
-	purge  bool              // recipes were removed whose bytes somebody wants to be gone
-	purged bool              // something was buried that somebody wants to be gone
+	seen   uint32                // touches that were taken into account
+	live   *marks                // chunks that recipes name
+	hot    *marks                // chunks that recipes named which this round has removed
+	gone   map[[32]byte]bool     // recipes that this round has removed
+	copies map[chunk.PackID]bool // packs with copies of what they named
+	looked *catalog.Mark         // the collection that looked at all chunks; nil: none yet
+	purge  bool                  // recipes were removed whose bytes somebody wants to be gone
+	purged bool                  // something was buried that somebody wants to be gone
 }
 
 func (r *round) run(ctx context.Context) error {

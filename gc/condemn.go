@@ -117,7 +117,7 @@ func (r *round) deadOf(p *catalog.PackState) bitset {
 		alive.setRange(int(x.First), min(int(x.Count), n-int(x.First)), nil)
 	}
 	dead := mkBits(n)
-	settled := uint64(p.Layout.ID.Epoch)+1 < uint64(r.due.epoch) || p.Condemned.Purge
+	settled := uint64(p.Layout.ID.Epoch)+1 < uint64(r.due.epoch) || p.Condemned.Purge || r.copies[p.Layout.ID]
 	hot := r.hot.packs[p.Layout.ID]
 	if !settled && hot == nil {
 		return nil

@@ -50,7 +50,9 @@
 //
 // [Collector.Delete] withdraws paths at once and marks their NARs as to be purged: when
 // the grace has ended (or now) their chunks are condemned, and every object that holds
-// such a chunk is written again without it, however little that is. It joins the collection
+// such a chunk is written again without it, however little that is; so is every object with
+// another copy of one, in which it had died before or which another server stored at about
+// the same time (copies). It joins the collection
 // that is running, or begins one, so that its operation sees what has come to need the paths
 // since they were chosen; then it thinks again.
 //

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
@@ -185,7 +186,10 @@ func (r *round) absorbFrom(cur *catalog.Snapshot, p *plan, touches []catalog.Tou
 // never ended.
 func (r *round) removeRecipes(ctx context.Context) error {
 	s := r.mark.Snapshot()
-	r.gone, r.hot = map[[32]byte]bool{}, mkMarks()
+	r.gone, r.copies, r.hot = map[[32]byte]bool{}, map[chunk.PackID]bool{}, mkMarks()
+	if err := r.findCopies(ctx, s, r.due.nars); err != nil {
+		return err
+	}
 	for part := range slices.Chunk(r.due.nars, r.o.Batch) {
 		r.o.Progress(Progress{Phase: "remove NARs", Done: r.rep.Recipes, Total: len(r.due.nars)})
 		r.setMarked(0) // should this round be broken off, the next one looks at all chunks

@@ -92,13 +92,8 @@ func (g *graves) purge(narHash [32]byte) error {
 		return err
 	}
 	for _, id := range r.Packs() {
-		p, err := g.pack(id)
-		if err != nil {
+		if err := g.purgePack(id); err != nil {
 			return err
-		}
-		if p.known && !p.Condemned.Purge {
-			p.Condemned.Purge = true
-			g.change(p)
 		}
 	}
 	return nil
