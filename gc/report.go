@@ -84,7 +84,7 @@ type Waiting struct {
 	Objects     int   `json:"objects"` // that nothing needs but readers
 	ObjectBytes int64 `json:"object_bytes"`
 	NextObject  Due   `json:"next_object,omitzero"`
-	DeadBytes   int64 `json:"dead_bytes"` // in objects that also hold what lives
+	DeadBytes   int64 `json:"dead_bytes"` // plain bytes of dead chunks that are still stored; in a status only
 }
 
 // Next returns when something is due first, or false.

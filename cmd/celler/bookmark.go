@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/celler/celler/internal/config"
@@ -31,6 +33,9 @@ func (a *app) operator() string {
 	}
 	if who == "" {
 		who = "somebody"
+		if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+			who = u.Username
+		}
 	}
 	if host, err := os.Hostname(); err == nil {
 		who += "@" + host

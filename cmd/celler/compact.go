@@ -72,7 +72,7 @@ func (c *compactCmd) print(a *app, rep *node.CompactResult) {
 	if rep.BytesWritten+rep.BytesRead > 0 {
 		a.ui.Data("read %s and wrote %s", ui.Size(rep.BytesRead), ui.Size(rep.BytesWritten))
 	}
-	a.ui.Data("snapshot of slot %d: %s of tables in %s; the log begins at slot %d", rep.Snapshot, ui.Size(rep.Bytes), ui.Plural(rep.Runs, "run", "runs"), rep.Floor)
+	a.ui.Data("snapshot of slot %d: %s of tables in %s; the log begins at slot %d", rep.Snapshot, ui.Size(rep.Bytes), ui.Plural(rep.Runs, "run", "runs"), max(rep.Floor, 1))
 	if rep.Undeleted > 0 {
 		a.ui.Warn("%s could not be deleted: %s", ui.Plural(rep.Undeleted, "object", "objects"), rep.Refusal)
 	}

@@ -91,7 +91,7 @@ func explainClient(err error) (verdict, bool) {
 		}}, true
 	}
 	if missing, ok := errors.AsType[*missingPathsError](err); ok {
-		return verdict{exitFailed, missing.Error(), []string{fmt.Sprintf("nothing was deleted; \"celler path list %s\" says what there is", missing.cache)}}, true
+		return verdict{exitFailed, missing.Error(), []string{fmt.Sprintf("nothing was deleted; \"celler path list %s\" says what there is", refOf(where))}}, true
 	}
 	if pin, ok := errors.AsType[*client.CannotPinError](err); ok {
 		if pin.Right {
@@ -119,34 +119,48 @@ func explainStatus(where config.Remote, e *client.StatusError) verdict {
 	failed := func(sentence string, hints ...string) verdict { return verdict{exitFailed, sentence, hints} }
 	switch {
 	case e.Name == client.NoSuchCache:
-		return failed(cache+" does not exist", fmt.Sprintf("create it with \"celler cache create %s\"", orName(where.Cache)))
+		return failed(cache+" does not exist", fmt.Sprintf("create it with \"celler cache create %s\"", refOf(where)))
 	case e.Name == client.NoSuchObject:
 		return failed("the path is not in " + cache)
 	case e.Name == client.NoSuchPin:
-		return failed(cache+" has no such pin", fmt.Sprintf("\"celler pin list %s\" says which there are", orName(where.Cache)))
+		return failed(cache+" has no such pin", fmt.Sprintf("\"celler pin list %s\" says which there are", refOf(where)))
 	case e.Name == client.PathIsPinned:
-		return failed(lowerFirst(strings.TrimSuffix(e.Message, ".")), fmt.Sprintf("remove the pin with \"celler pin remove %s NAME\", or move it, and delete the path then", orName(where.Cache)))
+		return failed(lowerFirst(strings.TrimSuffix(e.Message, ".")), fmt.Sprintf("remove the pin with \"celler pin remove %s NAME\", or move it, and delete the path then", refOf(where)))
 	case e.Name == client.CacheAlreadyExists:
-		return failed(cache+" exists already", fmt.Sprintf("to change it, use \"celler cache configure %s\"", orName(where.Cache)))
-	case e.Status == 401 && where.Token == "":
+		return failed(cache+" exists already", fmt.Sprintf("to change it, use \"celler cache configure %s\"", refOf(where)))
+	case (e.Status == 401 || e.Status == 403) && where.Token == "":
 		return failed(fmt.Sprintf("%s wants a token for %s, and there is none", where.Endpoint, cache),
 			`log in with "celler login NAME `+where.Endpoint+` --token-stdin", or set CELLER_TOKEN`)
 	case e.Status == 401:
 		return failed(fmt.Sprintf("%s does not accept the token for %s: it is wrong, or expired, or has no right there", where.Endpoint, cache),
-			`see what it says with "celler token inspect"`, `log in again with "celler login NAME `+where.Endpoint+` --token-stdin"`)
+			"see what it says with "+inspectOf(where), `log in again with "celler login NAME `+where.Endpoint+` --token-stdin"`)
 	case e.Status == 403:
-		return failed("the token does not allow this on "+cache, `see what it allows with "celler token inspect"`)
+		return failed("the token does not allow this on "+cache, "see what it allows with "+inspectOf(where))
 	case e.Status == 404:
 		return failed(fmt.Sprintf("%s does not know %s %s", where.Endpoint, e.Method, e.Path), "not every server of Attic's kind can do this; is it celler?")
+	case e.Status == 413 && e.Name == client.TooLarge:
+		return failed(lowerFirst(strings.TrimSuffix(e.Message, ".")))
 	case e.Status == 413:
 		return failed(fmt.Sprintf("something in front of %s limits how large a request may be", where.Endpoint), "raise the proxy's limit for request bodies, or push to the server directly")
+	}
+	if e.Status == 507 {
+		return failed(e.Error(), "make room where "+where.Endpoint+" keeps its bucket, and try again")
 	}
 	return failed(e.Error())
 }
 
-func orName(cache string) string {
-	if cache == "" {
+// refOf is how a command that is meant for the same cache names it.
+func refOf(where config.Remote) string {
+	if where.Ref == "" {
 		return "NAME"
 	}
-	return cache
+	return where.Ref
+}
+
+// inspectOf is the command that shows the token that was used.
+func inspectOf(where config.Remote) string {
+	if where.Name == "" {
+		return `"celler token inspect"`
+	}
+	return fmt.Sprintf("\"celler token inspect --server %s\"", where.Name)
 }

@@ -21,9 +21,13 @@ func explainNode(err error) (verdict, bool) {
 		}}, true
 	}
 	if damaged, ok := errors.AsType[*node.DamagedError](err); ok {
-		return verdict{exitFailed, damaged.Error(), []string{
+		hints := []string{
 			fmt.Sprintf("\"celler recover --bucket %s --dry-run\" says what can be saved; stop the other servers first, and delete nothing", damaged.Bucket),
-		}}, true
+		}
+		if damaged.Behind() {
+			hints = append(hints, "if it finds nothing to do, add --seen and the number of the missing slot; if the bucket is another on purpose, remove the server's cache directory")
+		}
+		return verdict{exitFailed, damaged.Error(), hints}, true
 	}
 	if missing, ok := errors.AsType[*node.NotFoundedError](err); ok {
 		return verdict{exitFailed, err.Error(), []string{
@@ -37,7 +41,11 @@ func explainNode(err error) (verdict, bool) {
 		return verdict{exitUsage, err.Error(), []string{"profiles are called fast2016-Nk, N a power of two from 1 to 256"}}, true
 	}
 	if listen, ok := errors.AsType[*node.ListenError](err); ok {
-		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("another program may have %s; choose another with --listen, or port 0 for a free one", listen.Addr)}}, true
+		hint := fmt.Sprintf("another program may have %s; choose another with --listen, or port 0 for a free one", listen.Addr)
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "low ports are for root: choose a port from 1024 with --listen, or let systemd pass the socket"
+		}
+		return verdict{exitFailed, err.Error(), []string{hint}}, true
 	}
 	if _, ok := errors.AsType[*node.TokenError](err); ok {
 		return verdict{exitUsage, err.Error(), []string{"a token is three words of letters joined by dots, as \"celler token create\" prints it"}}, true
@@ -74,14 +82,14 @@ func explainLocal(err error) (verdict, bool) {
 	if clash, ok := errors.AsType[*keyClashError](err); ok {
 		return verdict{exitFailed, clash.Error(), []string{
 			"if the cache has a new key, say --replace-key",
-			"if two caches share the name, regenerate the key of one under another name",
+			"if two caches share the name, give one a key of another: \"nix-store --generate-binary-cache-key NAME-1 secret public\", then \"celler cache configure CACHE --key-file secret\"",
 		}}, true
 	}
 	if _, ok := errors.AsType[*notACacheError](err); ok {
 		return verdict{exitFailed, err.Error(), []string{"the server's substituter-endpoint may be wrong, or a proxy in front of it"}}, true
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) {
-		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("%s is not yours to %s; who runs celler must own it", path.Path, path.Op)}}, true
+		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("%s is not yours to %s: run celler as its owner, such as root", path.Path, path.Op)}}, true
 	}
 	return verdict{}, false
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,9 +34,11 @@ func TestReport(t *testing.T) {
 	says(context.Canceled, exitFailed, "celler: verb: interrupted\n")
 	says(errors.New("odd"), exitFailed, "celler: verb: context: odd\n")
 	says(&node.ListenError{Addr: ":80", Err: os.ErrPermission}, exitFailed,
-		"celler: verb: context: listen on :80: permission denied\nhint: another program may have :80; choose another with --listen, or port 0 for a free one\n")
+		"celler: verb: context: listen on :80: permission denied\nhint: low ports are for root: choose a port from 1024 with --listen, or let systemd pass the socket\n")
+	says(&node.ListenError{Addr: ":80", Err: syscall.EADDRINUSE}, exitFailed,
+		"celler: verb: context: listen on :80: address already in use\nhint: another program may have :80; choose another with --listen, or port 0 for a free one\n")
 	says(&os.PathError{Op: "open", Path: "/x", Err: os.ErrPermission}, exitFailed,
-		"celler: verb: context: open /x: permission denied\nhint: /x is not yours to open; who runs celler must own it\n")
+		"celler: verb: context: open /x: permission denied\nhint: /x is not yours to open: run celler as its owner, such as root\n")
 	if got := report(ui.New(ui.Options{}), "verb", nil); got != exitDone {
 		t.Errorf("no error gives exit code %d", got)
 	}

@@ -172,17 +172,17 @@ func printWaiting(a *app, w *node.GCWaiting) {
 		a.ui.Data("%s of %s can still be fetched, the first until %s", ui.Plural(w.Nars, "removed NAR", "removed NARs"), ui.Size(w.NarBytes), until(w.NextNar))
 	}
 	if w.Objects > 0 {
-		a.ui.Data("%s of %s are kept for readers, the first until %s", ui.Plural(w.Objects, "dead object", "dead objects"), ui.Size(w.ObjectBytes), until(w.NextObject))
+		a.ui.Data("%s of %s kept for readers, the first until %s", ui.Plural(w.Objects, "dead object", "dead objects"), ui.Size(w.ObjectBytes), until(w.NextObject))
 	}
 	if w.DeadBytes > 0 {
-		a.ui.Data("%s are dead in objects that are mostly alive", ui.Size(w.DeadBytes))
+		a.ui.Data("dead chunks of %s, plain, still in the bucket, alone or beside living ones", ui.Size(w.DeadBytes))
 	}
 }
 
 // until prints a time of the bucket's clock.
 func until(t time.Time) string {
 	if t.IsZero() {
-		return "a day that is not over yet and the grace"
+		return "the grace after the present store day"
 	}
 	return t.UTC().Format("2006-01-02 15:04 MST")
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -62,6 +64,11 @@ func (c *pathInfoCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer api.Close()
 	p, err := api.Path(ctx, r.Cache, hashPart)
+	if status, ok := errors.AsType[*client.StatusError](err); ok && status.Name == client.NoSuchObject {
+		return &hintedError{fmt.Errorf("%s is not in cache %q", c.Path, r.Cache), []string{
+			fmt.Sprintf("\"celler path list %s\" says what there is; where the bucket can be reached, \"celler gc explain %s %s\" why not", r.Ref, r.Cache, c.Path),
+		}}
+	}
 	if err != nil {
 		return at(r, err)
 	}

@@ -41,10 +41,10 @@ func TestPathDelete(t *testing.T) {
 	// What is no path is known before anything is deleted.
 	check(report(""), exitUsage, "", []string{"\"nonsense\" is no store path", "hint: nothing was deleted"}, hashPart, "nonsense")
 	check(`404 {"error":"NoSuchObject","message":"no"}`, exitFailed, body(""), []string{
-		hashPart + ` is not in cache "ci"`, `hint: nothing was deleted; "celler path list ci"`,
+		hashPart + ` is not in cache "ci"`, "hint: nothing was deleted; \"celler path list http://",
 	}, hashPart)
 	check(`409 {"error":"Pinned","message":"Path X is kept by pin \"main\"."}`, exitFailed, body(""), []string{
-		`celler: path delete: path X is kept by pin "main"` + "\n", `hint: remove the pin with "celler pin remove ci NAME"`,
+		`celler: path delete: path X is kept by pin "main"` + "\n", "/ci NAME\", or move it",
 	}, hashPart)
 }
 

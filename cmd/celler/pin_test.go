@@ -61,7 +61,7 @@ func TestPinCommands(t *testing.T) {
 	check(exitDone, "", "would remove pin main with 2 revisions; 2 paths (1.0 KiB) would be kept by no pin then", "remove", "--dry-run", url+"/ci", "main")
 	check(exitDone, "", `removed pin main from cache "ci"`, "remove", url+"/ci", "main")
 	check(exitPartly, "", "1 pin done, 1 failed", "remove", url+"/ci", "main", "absent")
-	check(exitFailed, "", `celler: pin remove: absent: cache "ci" has no such pin`+"\nhint: \"celler pin list ci\" says which there are", "remove", url+"/ci", "absent")
+	check(exitFailed, "", `celler: pin remove: absent: cache "ci" has no such pin`+"\nhint: \"celler pin list "+url+"/ci\" says which there are", "remove", url+"/ci", "absent")
 
 	check(exitFailed, "", `cache "nosuch" does not exist`, "add", url+"/nosuch", "main", pinPath)
 	check(exitFailed, "", `the token does not allow this on cache "barred"`+"\nhint: pinning is a right of its own", "add", url+"/barred", "main", pinPath)

@@ -93,8 +93,9 @@ func TestCacheCommands(t *testing.T) {
 func TestPathCommands(t *testing.T) {
 	object := `{"store_path":"/nix/store/` + hashPart + `-hello","nar_hash":"sha256:xyz","nar_size":1024,"file_size":512,"references":["a"],"sigs":["k:s"]}`
 	_, url := mustAPI(t, map[string]string{
-		"GET" + pathsRequest:                  `200 {"paths":[` + object + `]}`,
-		"GET" + pathsRequest + "/" + hashPart: "200 " + object,
+		"GET" + pathsRequest:                                 `200 {"paths":[` + object + `]}`,
+		"GET" + pathsRequest + "/" + hashPart:                "200 " + object,
+		"GET" + pathsRequest + "/" + strings.Repeat("0", 32): `404 {"code":404,"error":"NoSuchObject","message":"no"}`,
 	})
 	check := func(wantCode int, wantOut, wantErr string, args ...string) {
 		t.Helper()
@@ -108,6 +109,8 @@ func TestPathCommands(t *testing.T) {
 	check(exitDone, `"nar_bytes":1024`, "", "path", "list", "--json", url+"/ci")
 	check(exitDone, "sha256:xyz", "", "path", "info", url+"/ci", hashPart)
 	check(exitUsage, "", "no store path", "path", "info", url+"/ci", "nonsense")
+	absent := strings.Repeat("0", 32)
+	check(exitFailed, "", absent+` is not in cache "ci"`+"\nhint: \"celler path list "+url+"/ci\" says what there is", "path", "info", url+"/ci", absent)
 }
 
 // TestRemoteErrors: the sentence names the thing, and the hint is the next thing to type.
@@ -119,14 +122,16 @@ func TestRemoteErrors(t *testing.T) {
 			args[i] = strings.ReplaceAll(args[i], "URL", url)
 		}
 		code, out, errs := command("", args...)
+		wantHint = strings.ReplaceAll(wantHint, "URL", url)
 		if code != exitFailed || out != "" || !strings.Contains(errs, "celler: "+strings.Join(args[:2], " ")+": "+wantSentence) || !strings.Contains(errs, "\nhint: "+wantHint) {
 			t.Errorf("answer %s: exit %d\n%s\nwant %q, hint %q", answer, code, errs, wantSentence, wantHint)
 		}
 	}
-	check(noSuchCache, `cache "ci" does not exist`, `create it with "celler cache create ci"`, "cache", "info", "URL/ci")
+	check(noSuchCache, `cache "ci" does not exist`, `create it with "celler cache create URL/ci"`, "cache", "info", "URL/ci")
 	check(`400 {"code":400,"error":"CacheAlreadyExists","message":"The cache already exists."}`, `cache "ci" exists already`, "to change it", "cache", "create", "URL/ci")
 	check(`401 {"code":401,"error":"Unauthorized","message":"Unauthorized."}`, "http://", "see what it says", "cache", "info", "URL/ci")
 	check(`403 {"code":403,"error":"AccessError","message":"no"}`, "the token does not allow this", "see what it allows", "cache", "info", "URL/ci")
+	check(`507 {"code":507,"error":"Unavailable","message":"The server's storage is full."}`, "GET ", "make room where ", "cache", "info", "URL/ci")
 	check(`413 <html>`, "something in front of", "raise the proxy's limit", "cache", "info", "URL/ci")
 }
 

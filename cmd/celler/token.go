@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -156,7 +159,15 @@ func mintRemote(ctx context.Context, a *app, remote config.Remote, r node.TokenR
 	for _, rule := range r.Rules {
 		rules = append(rules, client.TokenRule{Pattern: rule.Pattern, Permissions: rule.Rights})
 	}
+	if r.Validity == 0 {
+		return "", &usageError{Problem: "a server makes no token that never expires", Hint: `give --validity, such as "10 years", or make it where the bucket can be reached, with --local`}
+	}
 	token, err := c.MintToken(ctx, r.Subject, r.Validity, rules)
+	if status, ok := errors.AsType[*client.StatusError](err); ok && status.Status == http.StatusForbidden {
+		return "", &hintedError{fmt.Errorf("the token for %s does not hold every right that is asked for, on every name: a server makes only tokens that allow less", remote.Endpoint), []string{
+			"see what it allows with " + inspectOf(remote), "where the bucket can be reached, --local makes any token",
+		}}
+	}
 	return token.Token, at(remote, err)
 }
 

@@ -34,6 +34,7 @@ type Remote struct {
 	Endpoint string // with a slash at its end
 	Token    string // "" for none
 	Cache    string // "" when the reference named a server only
+	Ref      string // how the person wrote server and cache; "" likewise
 }
 
 // LoginError reports a reference to a server nobody has logged in to.
@@ -93,7 +94,7 @@ func (c *Client) Resolve(env Env, ref string) (Remote, error) {
 		return Remote{}, badReference(ref)
 	}
 	r, err := c.ResolveServer(env, server)
-	r.Cache = cache
+	r.Cache, r.Ref = cache, ref
 	return r, err
 }
 
@@ -147,7 +148,7 @@ func resolveURL(env Env, c *Client, ref string) (Remote, error) {
 		}
 	}
 	r, err := newRemote(env, "", s)
-	r.Cache = path[i+1:]
+	r.Cache, r.Ref = path[i+1:], ref
 	return r, err
 }
 

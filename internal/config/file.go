@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,6 +110,9 @@ func WriteFile(path string, body []byte, mode os.FileMode) (err error) {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: "write to", Path: dir, Err: failed.Err} // the name is nobody's business
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
