@@ -324,7 +324,7 @@ func (l *Log) checkPosition(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(read.err, blob.ErrNotExist):
-		return l.fail(fmt.Errorf("%w: slot %v, which this replica has applied, is missing", ErrRolledBack, l.seq))
+		return l.fail(fmt.Errorf("%w: slot %d, which this replica has applied, is missing", ErrRolledBack, uint64(l.seq)))
 	case read.err != nil:
 		return fmt.Errorf("read slot %v: %w", l.seq, read.err)
 	case DigestOf(read.body) != l.digest:

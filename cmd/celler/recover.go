@@ -18,6 +18,7 @@ type recoverCmd struct {
 	DryRun       bool   `name:"dry-run" help:"Say what is wrong, what is lost and what would be written; write nothing."`
 	Yes          bool   `short:"y" help:"Do not ask."`
 	Salvage      bool   `help:"Use every slot and table that can be read, instead of those proven to belong together."`
+	Seen         uint64 `placeholder:"SLOT" help:"A slot that a server had applied: if the log does not reach it, slots are lost."`
 	ChunkProfile string `name:"chunk-profile" placeholder:"PROFILE" help:"Chunk profile of a FORMAT that has to be made anew (found out from the packs)."`
 	CacheDir     string `toml:"cache-dir" env:"CELLER_CACHE_DIR" placeholder:"DIR" help:"Directory for what can be made again from the bucket ($$XDG_CACHE_HOME/celler)."`
 }
@@ -45,7 +46,7 @@ func (c *recoverCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	c.Buckets = cfg.Buckets
-	r := node.RecoverRequest{Salvage: c.Salvage, Profile: c.ChunkProfile, Version: a.version}
+	r := node.RecoverRequest{Salvage: c.Salvage, Seen: c.Seen, Profile: c.ChunkProfile, Version: a.version}
 	if a.ui.Terminal() && !a.ui.JSON() {
 		last := ""
 		r.Progress = func(doing string) {
@@ -127,6 +128,12 @@ func (c *recoverCmd) printResult(a *app, res *node.RecoveryResult) {
 	a.ui.Data("recovered: snapshot of slot %d, the log goes on at slot %d", res.Snapshot, res.Next)
 	if res.Packs+res.Moved > 0 {
 		a.ui.Data("adopted %s", ui.Plural(res.Packs+res.Moved, "pack", "packs"))
+	}
+	if res.Unreadable > 0 {
+		a.ui.Warn("%s could not be adopted, because what it says of itself is damaged", ui.Plural(res.Unreadable, "pack", "packs"))
+	}
+	for _, slot := range res.Overtaken {
+		a.ui.Warn("%s was written by a server while this was done, and is lost: push again what was pushed just now", slot)
 	}
 	if res.Dropped > 0 {
 		a.ui.Data("dropped %s of caches that are not known any more", ui.Plural(res.Dropped, "path", "paths"))

@@ -24,6 +24,9 @@ func (e *DamagedError) Error() string {
 // Unwrap returns what is missing or wrong.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
+// Behind reports whether all that is known to be wrong is that the server had more.
+func (e *DamagedError) Behind() bool { return errors.Is(e.Err, wal.ErrRolledBack) }
+
 // damaged marks an error of opening a log that trying again will not cure.
 func damaged(bucket string, err error) error {
 	if err != nil && !errors.Is(err, wal.ErrForked) && (wal.IsDamage(err) || errors.Is(err, blob.ErrNotExist)) {

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 
 	"github.com/celler/celler/blob"
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/internal/recovery"
+	"github.com/celler/celler/wal"
 )
 
 // What a recovery says, so that commands need not import package recovery.
@@ -22,6 +24,7 @@ type (
 type RecoverRequest struct {
 	Salvage  bool
 	Profile  string // chunk profile of a FORMAT that is made anew; "": found out
+	Seen     uint64 // a slot that a server had applied; 0: none is known
 	Version  string // for people
 	Progress func(doing string)
 }
@@ -29,7 +32,8 @@ type RecoverRequest struct {
 // Recovery is a bucket that was examined.
 type Recovery struct {
 	Plan    *RecoveryPlan
-	bucket  string
+	cfg     config.Config
+	version string
 	closers []blob.Bucket
 }
 
@@ -38,7 +42,7 @@ func Recover(ctx context.Context, cfg config.Config, r RecoverRequest) (*Recover
 	if _, err := parseProfile(r.Profile); err != nil {
 		return nil, &UnknownProfileError{r.Profile, err}
 	}
-	out := &Recovery{bucket: cfg.LogBucket}
+	out := &Recovery{cfg: cfg, version: r.Version}
 	open := func(url string) (blob.Bucket, error) {
 		b, err := openExisting(ctx, url, cfg.S3)
 		if err == nil {
@@ -62,7 +66,7 @@ func Recover(ctx context.Context, cfg config.Config, r RecoverRequest) (*Recover
 			return fmt.Errorf("make a directory for the state: %w", err)
 		}
 		out.Plan, err = recovery.Examine(ctx, log, data, recovery.Options{
-			By: "celler recover " + r.Version, Profile: r.Profile, Salvage: r.Salvage, Dir: dir, Progress: r.Progress,
+			By: "celler recover " + r.Version, Profile: r.Profile, Salvage: r.Salvage, Seen: wal.Seq(r.Seen), Dir: dir, Progress: r.Progress,
 		})
 		if nothing, ok := errors.AsType[*recovery.NothingError](err); ok {
 			return fmt.Errorf("bucket %s: %w", cfg.LogBucket, nothing)
@@ -75,13 +79,28 @@ func Recover(ctx context.Context, cfg config.Config, r RecoverRequest) (*Recover
 	return out, nil
 }
 
-// Execute does what the plan says.
+// Execute does what the plan says, and counts anew what there is if something was lost.
 func (r *Recovery) Execute(ctx context.Context) (RecoveryResult, error) {
 	res, err := r.Plan.Execute(ctx)
 	if err != nil {
-		err = fmt.Errorf("recover bucket %s: %w", r.bucket, err)
+		return res, fmt.Errorf("recover bucket %s: %w", r.cfg.LogBucket, err)
 	}
-	return res, err
+	if res.Check {
+		if err := r.recount(ctx); err != nil {
+			return res, fmt.Errorf("bucket %s is recovered; count what is in it: %w", r.cfg.LogBucket, err)
+		}
+	}
+	return res, nil
+}
+
+// recount counts what there is, which a collector would do as well.
+func (r *Recovery) recount(ctx context.Context) error {
+	n, err := openDirect(catalog.As(ctx, "celler recover"), r.cfg, Options{Version: r.version}, "recover", nil)
+	if err != nil {
+		return err
+	}
+	_, err = n.cat.Recount(ctx)
+	return errors.Join(err, n.Close())
 }
 
 // Close lets go of the buckets.
