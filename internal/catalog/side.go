@@ -336,11 +336,11 @@ func (b *books) dropBrokenSides(sides []Side) (gone []Side, err error) {
 		if !there || !now.Stored {
 			continue
 		}
-		whole, err := isWhole(b.view, packs, now.TextSum)
+		_, bad, err := broken(b.view, packs, now.TextSum)
 		if err != nil {
 			return nil, err
 		}
-		if whole {
+		if !bad {
 			continue
 		}
 		if err := b.dropSide(&now); err != nil {
@@ -349,18 +349,4 @@ func (b *books) dropBrokenSides(sides []Side) (gone []Side, err error) {
 		gone = append(gone, now)
 	}
 	return gone, nil
-}
-
-// isWhole reports whether there is a recipe, and all that it names.
-func isWhole(v wal.View, packs *packBuilder, sum [32]byte) (bool, error) {
-	head, ok, err := v.Get(keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: sum}))
-	if !ok || err != nil {
-		return false, err
-	}
-	r, complete, err := readRecipe(v, sum, head)
-	if !complete || err != nil {
-		return false, err
-	}
-	gone, err := packs.gone(&r)
-	return len(gone) == 0, err
 }
