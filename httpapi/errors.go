@@ -10,9 +10,11 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
@@ -28,6 +30,8 @@ type refusal struct {
 	empty      bool          // no body
 	retryAfter time.Duration // 0: no Retry-After
 	cause      error         // for the log only
+
+	missing []wire.MissingReceipts // of a commit
 }
 
 func (e *refusal) Error() string {
@@ -55,21 +59,25 @@ const (
 
 //nolint:gochecknoglobals // constants
 var (
-	errNotFound     = &refusal{status: http.StatusNotFound, name: wire.ErrorNotFound, message: "The URL you requested was not found."}
-	errMethod       = &refusal{status: http.StatusMethodNotAllowed, message: "method not allowed", empty: true}
-	errUnauthorized = &refusal{status: http.StatusUnauthorized, name: wire.ErrorUnauthorized, message: "Unauthorized."}
-	errAccess       = &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "Access error: User does not have permission to complete this action."}
-	errNoSuchCache  = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchCache, message: "The requested cache does not exist."}
-	errNoSuchObject = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The requested object does not exist."}
-	errNoSuchPin    = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchPin, message: "The cache has no such pin."}
-	errCacheExists  = &refusal{status: http.StatusBadRequest, name: wire.ErrorCacheAlreadyExists, message: "The cache already exists."}
-	errIncomplete   = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorIncompleteNar, message: "The requested NAR has missing chunks and needs to be repaired.", retryAfter: retryLater}
-	errInternal     = &refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal}
-	errStalled      = &refusal{status: http.StatusRequestTimeout, name: wire.ErrorTimeout, message: "The request body stopped arriving."}
-	errClientGone   = &refusal{status: statusClientGone, message: "the client went away", empty: true}
-	errFull         = &refusal{status: http.StatusInsufficientStorage, name: wire.ErrorUnavailable, message: "The server's storage is full.", retryAfter: retryLater}
-	errNoCollector  = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server does not collect garbage and can only withdraw single paths."}
-	errNoSigningKey = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
+	errNotFound      = &refusal{status: http.StatusNotFound, name: wire.ErrorNotFound, message: "The URL you requested was not found."}
+	errMethod        = &refusal{status: http.StatusMethodNotAllowed, message: "method not allowed", empty: true}
+	errUnauthorized  = &refusal{status: http.StatusUnauthorized, name: wire.ErrorUnauthorized, message: "Unauthorized."}
+	errAccess        = &refusal{status: http.StatusForbidden, name: wire.ErrorAccess, message: "Access error: User does not have permission to complete this action."}
+	errNoSuchCache   = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchCache, message: "The requested cache does not exist."}
+	errNoSuchObject  = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The requested object does not exist."}
+	errNoSuchPin     = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchPin, message: "The cache has no such pin."}
+	errCacheExists   = &refusal{status: http.StatusBadRequest, name: wire.ErrorCacheAlreadyExists, message: "The cache already exists."}
+	errIncomplete    = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorIncompleteNar, message: "The requested NAR has missing chunks and needs to be repaired.", retryAfter: retryLater}
+	errInternal      = &refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal}
+	errStalled       = &refusal{status: http.StatusRequestTimeout, name: wire.ErrorTimeout, message: "The request body stopped arriving."}
+	errClientGone    = &refusal{status: statusClientGone, message: "the client went away", empty: true}
+	errFull          = &refusal{status: http.StatusInsufficientStorage, name: wire.ErrorUnavailable, message: "The server's storage is full.", retryAfter: retryLater}
+	errNoCollector   = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server does not collect garbage and can only withdraw single paths."}
+	errChunksMissing = &refusal{status: http.StatusConflict, name: wire.ErrorChunksMissing, message: "Chunks have been removed since they were sent. Send those of the receipts in missing again."}
+	errProofKey      = &refusal{status: http.StatusConflict, name: wire.ErrorProofKey, message: "The proofs are not by the key of this bucket. Fetch it again."}
+	errBusy          = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorUnavailable, message: "Try again: this node is taking in as much as it can.", retryAfter: retrySoon}
+	errCutOff        = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorUnavailable, message: "Try again: the batch ended in the middle; something between client and server may have cut it off.", retryAfter: retrySoon}
+	errNoSigningKey  = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
 )
 
 // requestError is Attic's catch-all for a request that makes no sense.
@@ -108,6 +116,49 @@ func pinnedPath(e *PinnedError) *refusal {
 
 // malformed reports a body that is no NAR.
 func malformed(err error) *refusal { return requestError("Malformed NAR: %v", err) }
+
+// unsupportedVersion refuses a version of the delta protocol.
+func unsupportedVersion(v string) *refusal {
+	return &refusal{status: http.StatusBadRequest, name: wire.ErrorUnsupportedVersion, message: fmt.Sprintf("This server speaks version %d of the delta protocol, and not %.20q.", wire.DeltaVersion, v)}
+}
+
+// badChunk refuses a batch.
+func badChunk(e *chunkstore.BadChunkError) *refusal {
+	return (&refusal{status: http.StatusUnprocessableEntity, name: wire.ErrorBadChunk, message: fmt.Sprintf("Bad chunk in segment %d, item %d: %s.", e.Segment, e.Item, e.Problem)}).because(e)
+}
+
+// badReceipts refuses the receipts of a path, or of a join.
+func badReceipts(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusUnprocessableEntity, name: wire.ErrorBadReceipts, message: "Bad receipts: " + fmt.Sprintf(format, args...) + "."}
+}
+
+// badNar refuses a path whose NAR is none.
+func badNar(path nix.StorePath, err error) *refusal {
+	return (&refusal{status: http.StatusUnprocessableEntity, name: wire.ErrorBadNar, message: fmt.Sprintf("Path %s is no NAR as Nix makes them: %v.", path.Base(), err)}).because(err)
+}
+
+// otherNar refuses to replace a path.
+func otherNar(e *catalog.OtherNarError) *refusal {
+	message := fmt.Sprintf("Path %s is in the cache with NAR hash %s, not %s. Delete it there first if it is wrong.", e.StorePath.Base(), nix.SHA256Hash(e.There), nix.SHA256Hash(e.Given))
+	if e.There == e.Given {
+		message = fmt.Sprintf("Path %s is in the cache with NAR hash %s and other references. Delete it there first if they are wrong.", e.StorePath.Base(), nix.SHA256Hash(e.There))
+	}
+	return (&refusal{status: http.StatusConflict, name: wire.ErrorConflict, message: message}).because(e)
+}
+
+// absentReferences refuses a commit.
+func absentReferences(paths []nix.StorePath) *refusal {
+	const shown = 20
+	var names []string
+	for _, p := range paths[:min(len(paths), shown)] {
+		names = append(names, p.Base())
+	}
+	text := strings.Join(names, ", ")
+	if more := len(paths) - shown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return &refusal{status: http.StatusUnprocessableEntity, name: wire.ErrorAbsentReferences, message: "References are not in the cache, which takes paths after what they refer to only: " + text + "."}
+}
 
 // notStored reports that the chunk store could not put a NAR away.
 func notStored(err error) *refusal {
@@ -228,7 +279,7 @@ func (x *exchange) fail(err error) {
 		body = append([]byte(e.message), '\n')
 	default:
 		h.Set("Content-Type", "application/json")
-		body = mustJSON(wire.Error{Code: e.status, Name: e.name, Message: e.message})
+		body = mustJSON(wire.CommitError{Error: wire.Error{Code: e.status, Name: e.name, Message: e.message}, Missing: e.missing})
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if pending {

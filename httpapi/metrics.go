@@ -21,6 +21,9 @@ type serverMetrics struct {
 
 	uploads     *metrics.Counter
 	dedupedNars *metrics.Counter
+
+	deltaQueried, deltaMissing, deltaSent, deltaKnown   *metrics.Counter // chunks
+	deltaSegments, deltaPaths, deltaPresent, deltaStale *metrics.Counter
 }
 
 type requestKey struct {
@@ -37,6 +40,14 @@ func newServerMetrics(set *metrics.Set) *serverMetrics {
 		uploads:     set.GetOrCreateCounter("celler_http_uploads_total"),
 		dedupedNars: set.GetOrCreateCounter("celler_http_uploads_deduplicated_total"),
 	}
+	m.deltaQueried = set.GetOrCreateCounter("celler_http_delta_queried_chunks_total")
+	m.deltaMissing = set.GetOrCreateCounter("celler_http_delta_missing_chunks_total")
+	m.deltaSent = set.GetOrCreateCounter("celler_http_delta_sent_chunks_total")
+	m.deltaKnown = set.GetOrCreateCounter("celler_http_delta_known_chunks_total")
+	m.deltaSegments = set.GetOrCreateCounter("celler_http_delta_segments_total")
+	m.deltaPaths = set.GetOrCreateCounter("celler_http_delta_paths_total")
+	m.deltaPresent = set.GetOrCreateCounter("celler_http_delta_present_paths_total")
+	m.deltaStale = set.GetOrCreateCounter("celler_http_delta_stale_commits_total")
 	set.GetOrCreateGauge("celler_http_requests_in_flight", func() float64 { return float64(m.inFlight.Load()) })
 	return m
 }

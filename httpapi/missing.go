@@ -146,7 +146,7 @@ func (x *exchange) boundedBody(limit int64) (io.Reader, error) {
 	if x.r.ContentLength > limit {
 		return nil, bodyTooLong(limit)
 	}
-	return &boundedReader{src: x.body, left: limit, limit: limit}, nil
+	return &boundedReader{src: x.body, left: limit, limit: limit, tooLong: bodyTooLong}, nil
 }
 
 func bodyTooLong(limit int64) error {
@@ -156,6 +156,7 @@ func bodyTooLong(limit int64) error {
 type boundedReader struct {
 	src         io.Reader
 	left, limit int64
+	tooLong     func(limit int64) error
 }
 
 func (b *boundedReader) Read(p []byte) (int, error) {
@@ -165,7 +166,7 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
 	b.left -= int64(n)
 	if b.left < 0 {
-		return 0, bodyTooLong(b.limit)
+		return 0, b.tooLong(b.limit)
 	}
 	return n, err
 }

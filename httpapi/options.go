@@ -40,6 +40,12 @@ type Options struct {
 	Uses Uses
 	// Deleter removes paths. nil: one that can withdraw them and no more.
 	Deleter Deleter
+	// ReceiptKey is a secret that all servers of the bucket share, for what they give to
+	// clients of the delta protocol and get back. nil: the protocol is not spoken.
+	ReceiptKey []byte
+	// RefuseAbsentReferences refuses to commit, over the delta protocol, a path whose
+	// references are not in its cache.
+	RefuseAbsentReferences bool
 	// TrustHashes believes an uploader who names a NAR that the store has: its bytes are
 	// not asked for, and whoever knows the hash of a NAR of any cache obtains it.
 	TrustHashes bool

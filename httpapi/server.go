@@ -23,6 +23,7 @@ type server struct {
 	opts    Options
 	metrics *serverMetrics
 	mux     *http.ServeMux
+	delta   *delta // nil if the protocol is not spoken
 
 	// missingSlots bounds how many long get-missing-paths are held in memory at once.
 	missingSlots chan struct{}
@@ -46,6 +47,7 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		opts:         o,
 		metrics:      newServerMetrics(o.Metrics),
 		mux:          http.NewServeMux(),
+		delta:        newDelta(o.ReceiptKey, chunks.Limits()),
 		missingSlots: make(chan struct{}, maxLongMissing),
 
 		countingSlots: make(chan struct{}, maxCounting),
@@ -111,6 +113,7 @@ func (s *server) routes() {
 	s.route("/_api/v1/caches/{cache}/stats", methods{http.MethodGet: (*server).cacheStats})
 	s.route("/_api/v1/stats", methods{http.MethodGet: (*server).stats})
 	s.route("/_api/v1/caches/{cache}/delete-paths", methods{http.MethodPost: (*server).deletePaths})
+	s.deltaRoutes()
 	s.peerRoutes()
 	s.route("/_api/v1/tokens", methods{http.MethodPost: (*server).mintToken})
 }

@@ -37,6 +37,7 @@ type DeltaInfo struct {
 	SegmentBytes  int64  `json:"segment_bytes"`
 	QueryChunks   int    `json:"query_chunks"`
 	CommitPaths   int    `json:"commit_paths"`
+	CommitBytes   int64  `json:"commit_bytes"` // of the body of a commit or a join
 	MaxNarBytes   int64  `json:"max_nar_bytes"`
 	References    string `json:"references"`     // ReferencesAccept or ReferencesRefuse
 	ProofKey      []byte `json:"proof_key"`      // 32 bytes
@@ -206,8 +207,11 @@ func AppendRefs(dst []byte, refs []chunk.Ref) []byte {
 	return dst
 }
 
-// ErrTooManyRefs reports a query that is longer than allowed.
-var ErrTooManyRefs = errors.New("too many chunks")
+// QueryError reports a query that is malformed, or longer than allowed.
+type QueryError struct{ Err error }
+
+func (e *QueryError) Error() string { return "query: " + e.Err.Error() }
+func (e *QueryError) Unwrap() error { return e.Err }
 
 // ReadRefs reads the body of a query of at most limit chunks.
 func ReadRefs(r io.Reader, limit int) ([]chunk.Ref, error) {
@@ -215,23 +219,34 @@ func ReadRefs(r io.Reader, limit int) ([]chunk.Ref, error) {
 	var refs []chunk.Ref
 	buf := make([]byte, step*chunk.RefBytes)
 	for {
-		n, err := io.ReadFull(r, buf)
-		if n%chunk.RefBytes != 0 && (errors.Is(err, io.ErrUnexpectedEOF) || err == nil) {
-			return nil, fmt.Errorf("the query has %d bytes after its last chunk, want %d for each", n%chunk.RefBytes, chunk.RefBytes)
+		n, err := readUp(r, buf)
+		if n%chunk.RefBytes != 0 && errors.Is(err, io.EOF) {
+			return nil, &QueryError{fmt.Errorf("%d bytes after its last chunk, want %d for each", n%chunk.RefBytes, chunk.RefBytes)}
 		}
 		for b := buf[:n-n%chunk.RefBytes]; len(b) > 0; b = b[chunk.RefBytes:] {
 			if len(refs) == limit {
-				return nil, fmt.Errorf("%w: expected at most %d", ErrTooManyRefs, limit)
+				return nil, &QueryError{fmt.Errorf("too many chunks, want at most %d", limit)}
 			}
 			refs = append(refs, chunk.RefAt(b))
 		}
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case err == io.EOF: //nolint:errorlint // only the bare one is the end
 			return refs, nil
 		case err != nil:
 			return nil, err
 		}
 	}
+}
+
+// readUp fills p unless r ends before; then, and only then, it returns io.EOF. (With
+// io.ReadFull a body that was cut off would look like one that ended.)
+func readUp(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
 }
 
 // Bitmap holds one bit for each of some chunks: bit i%8 of byte i/8.

@@ -174,7 +174,7 @@ func TestAtticFile(t *testing.T) {
 		AllowedHosts:   []string{"cache.example.org", "localhost:8080"},
 		MaxNarInfoSize: 2 << 20,
 		DrainTimeout:   config.Span(30 * time.Second),
-		TrustHashes:    true,
+		TrustHashes:    true, AbsentReferences: "accept",
 		JWT:            config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
 		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},

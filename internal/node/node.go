@@ -75,6 +75,7 @@ type Node struct {
 	listener   net.Listener
 	server     *http.Server
 	peers      *peers // nil if there is no address to tell them
+	delta      deltaKeys
 
 	collector   *gc.Collector
 	collectSoon chan struct{} // told that somebody wants something to be gone
@@ -97,9 +98,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, o: o}
-	steps := []func(context.Context) error{n.preflight, n.openBuckets, n.openFormat, n.openLog, n.openStore, n.openAuth, n.listen}
+	steps := []func(context.Context) error{n.preflight, n.openBuckets, n.openFormat, n.openLog, n.openAuth, n.openDelta, n.openStore, n.listen}
 	if o.At != nil {
-		steps = []func(context.Context) error{n.preflight, n.openPast, n.openStore, n.openAuth, n.listen}
+		steps = []func(context.Context) error{n.preflight, n.openPast, n.openAuth, n.openStore, n.listen}
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -271,7 +272,7 @@ func (n *Node) openStore(context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := chunkstore.Options{Profile: profile, ReadBytes: readBytes, Logger: n.o.Logger, Metrics: n.o.Metrics, Now: n.o.Now}
+	o := chunkstore.Options{Profile: profile, ProofKey: n.delta.proof, ReadBytes: readBytes, Logger: n.o.Logger, Metrics: n.o.Metrics, Now: n.o.Now}
 	if n.cfg.ResidentBytes > 0 {
 		o.Dir = filepath.Join(n.cfg.CacheDir, n.format.Store.String(), "resident")
 		o.ResidentBytes = int64(n.cfg.ResidentBytes)

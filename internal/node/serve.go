@@ -126,6 +126,7 @@ func (n *Node) serve() {
 		Past:                n.pastText(),
 	}
 	n.peerOptions(&o)
+	n.deltaOptions(&o)
 	if n.past == nil {
 		n.collectOptions(&o)
 	}
