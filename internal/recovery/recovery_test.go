@@ -17,12 +17,17 @@ import (
 func mkStore(t testing.TB, keep bool) *world {
 	t.Helper()
 	w := mkWorld(t)
+	w.fill(keep)
+	return w
+}
+
+func (w *world) fill(keep bool) {
+	w.t.Helper()
 	w.with(func(n *node) { n.create("ci"); n.push("a", "b") })
 	w.compact(keep)
 	w.with(func(n *node) { n.push("c", "d") })
 	w.compact(keep)
 	w.with(func(n *node) { n.push("e", "f") })
-	return w
 }
 
 const all = "a b c d e f"
