@@ -25,7 +25,7 @@ const (
 
 	// The standard library's encoding of the state of crypto/sha256: this head, the
 	// words, a block of which the first bytes are the tail, the length.
-	shaHead = "sha\x03"
+	shaHead  = "sha\x03"
 	shaBytes = len(shaHead) + 32 + sha256.BlockSize + 8
 )
 
