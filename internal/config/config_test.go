@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 		CacheDir:       "/home/u/.cache/celler",
 		ResidentBytes:  10 << 30,
 		Memory:         208 << 20,
-		MaxNarInfoSize: 1 << 20,
+		MaxNarInfoSize: 1 << 20, AbsentReferences: "accept",
 		DrainTimeout:   config.Span(30 * time.Second),
 		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
