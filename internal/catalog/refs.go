@@ -95,3 +95,25 @@ func (c *Catalog) ProveChunks(ctx context.Context, ids []chunk.ID, proofs []chun
 	}
 	return nil
 }
+
+// Gone reports whether some of the runs name chunks that are not there, as far as it is
+// known here.
+func (c *Catalog) Gone(runs []chunk.Run) (bool, error) {
+	var places placeMemo
+	for _, run := range runs {
+		// One that is alive at its first chunk has its pack, and the rest is in the memo.
+		alive, err := places.alive(c, chunk.Location{Pack: run.Pack, Index: run.First})
+		if err != nil {
+			return false, err
+		}
+		if s := places[run.Pack]; !alive || s.condemned.Overlaps(run.First, run.Count) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// HasRecipe reports whether a NAR is known here. Its bytes have been looked into then.
+func (c *Catalog) HasRecipe(narHash [32]byte) (bool, error) {
+	return c.db.Lookup(keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: narHash}), func([]byte) error { return nil })
+}
