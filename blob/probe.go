@@ -27,11 +27,11 @@ const (
 
 // Finding is the result of one check of Probe.
 type Finding struct {
-	Check   string // short name, e.g. "create-race"
-	OK      bool
-	Detail  string // what was seen
-	Promise string // what the bucket must do
-	Hint    string // what the operator can do about it; empty if there is nothing to do
+	Check   string `json:"check"` // short name, e.g. "create-race"
+	OK      bool   `json:"ok"`
+	Detail  string `json:"detail"`         // what was seen
+	Promise string `json:"promise"`        // what the bucket must do
+	Hint    string `json:"hint,omitempty"` // what the operator can do about it; empty if there is nothing to do
 }
 
 // ProbeOptions tunes Probe. The zero value is the full probe.

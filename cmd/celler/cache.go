@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"slices"
@@ -99,7 +101,16 @@ func readKeyFile(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read signing key: %w", err)
 	}
-	return strings.TrimSpace(string(body)), nil
+	key := strings.TrimSpace(string(body))
+	name, secret, _ := strings.Cut(key, ":")
+	raw, err := base64.StdEncoding.DecodeString(secret)
+	switch {
+	case err == nil && name != "" && len(raw) == ed25519.PrivateKeySize:
+		return key, nil
+	case err == nil && name != "" && len(raw) == ed25519.PublicKeySize:
+		return "", &usageError{Problem: fmt.Sprintf("read signing key: %s holds the public key", path), Hint: "name the other file that nix-store --generate-binary-cache-key wrote"}
+	}
+	return "", &usageError{Problem: fmt.Sprintf("read signing key: %s is not NAME:BASE64 of 64 bytes", path), Hint: "make one with \"nix-store --generate-binary-cache-key NAME-1 secret public\""}
 }
 
 type cacheListCmd struct {

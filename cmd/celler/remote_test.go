@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -88,6 +91,31 @@ func TestCacheCommands(t *testing.T) {
 	ok("", "would destroy", "cache", "destroy", url+"/ci", "--dry-run")
 	ok("", `destroyed cache "ci"`, "cache", "destroy", url+"/ci")
 	ok("", `destroyed cache "ci"`, "cache", "destroy", url+"/ci", "--no-confirm")
+}
+
+// A file that holds no secret key is named, and never sent.
+func TestKeyFiles(t *testing.T) {
+	api, url := mustAPI(t, map[string]string{"PATCH" + configRequest: "200 ", "POST" + configRequest: "200 "})
+	check := func(body, want string) {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range []string{"configure", "create"} {
+			code, _, errs := command("", "cache", verb, url+"/ci", "--key-file", path)
+			if code != exitUsage || !strings.Contains(errs, path+" "+want) || !strings.Contains(errs, "\nhint: ") {
+				t.Errorf("%s with key file %q: exit %d, %s", verb, body, code, errs)
+			}
+		}
+	}
+	check("nonsense\n", "is not NAME:BASE64 of 64 bytes")
+	check("name:AAAA\n", "is not NAME:BASE64 of 64 bytes")
+	check(":"+base64.StdEncoding.EncodeToString(make([]byte, 64)), "is not NAME:BASE64 of 64 bytes")
+	check("name:"+base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", "holds the public key")
+	if len(api.bodies) > 0 {
+		t.Errorf("requests were made: %v", api.bodies)
+	}
 }
 
 func TestPathCommands(t *testing.T) {
