@@ -27,11 +27,12 @@ type Config struct {
 	Advertise           string   `toml:"advertise" env:"CELLER_ADVERTISE" placeholder:"URL" help:"URL under which other servers of the bucket reach this one, such as http://10.0.0.3:8080; they then tell each other what is new (none: they find out by looking)."`
 	DrainTimeout        Span     `toml:"drain-timeout" default:"30s" env:"CELLER_DRAIN_TIMEOUT" placeholder:"SPAN" help:"How long a server that was told to stop waits for requests in flight (${default})."`
 	JWT                 JWT      `toml:"jwt" embed:"" prefix:"jwt."`
-	Maintenance         string   `toml:"maintenance" default:"on" enum:"on,off" env:"CELLER_MAINTENANCE" help:"Whether this server compacts the log and collects garbage: ${enum} (${default})."`
+	Maintenance         string   `toml:"maintenance" default:"on" enum:"on,off" env:"CELLER_MAINTENANCE" help:"Whether this server compacts the log, collects garbage and reads packs back: ${enum} (${default})."`
 	MaintenanceInterval Span     `toml:"maintenance-interval" default:"5m" env:"CELLER_MAINTENANCE_INTERVAL" placeholder:"SPAN" help:"How often it looks whether there is something to do (${default})."`
 	MaintenanceSegments int      `toml:"maintenance-segments" default:"1000" env:"CELLER_MAINTENANCE_SEGMENTS" placeholder:"N" help:"New segments after which it looks earlier (${default})."`
 	Compact             Compact  `toml:"compact" embed:"" prefix:"compact."`
 	GC                  GC       `toml:"garbage-collection" embed:"" prefix:"garbage-collection."`
+	Scrub               Scrub    `toml:"scrub" embed:"" prefix:"scrub."`
 	WAL                 WAL      `toml:"wal" embed:"" prefix:"wal."`
 	Log                 Log      `toml:"log" embed:"" prefix:"log."`
 
@@ -157,6 +158,9 @@ func (c *Config) checkMaintenance() error {
 	}
 	if c.Maintenance == "on" && c.MaintenanceSegments <= 0 {
 		return &ValueError{"maintenance-segments", fmt.Sprint(c.MaintenanceSegments), "a number from 1"}
+	}
+	if err := c.Scrub.Check(); err != nil {
+		return err
 	}
 	if c.GC == (GC{}) {
 		return c.Compact.Check() // made by hand, without a file or flags: what package gc thinks best

@@ -56,6 +56,10 @@ func load(t *testing.T, env map[string]string, toml string, args ...string) (con
 	return c, file.Notices, nil
 }
 
+func mkScrub() config.Scrub {
+	return config.Scrub{BytesPerDay: 10 << 30, Interval: config.Span(30 * 24 * time.Hour)}
+}
+
 func mkGC() config.GC {
 	return config.GC{Interval: config.Span(12 * time.Hour), NarGrace: config.Span(30 * 24 * time.Hour), ReaderGrace: config.Span(24 * time.Hour)}
 }
@@ -77,6 +81,7 @@ func TestDefaults(t *testing.T) {
 		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
 		GC:      mkGC(),
+		Scrub:   mkScrub(),
 		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:     config.Log{Level: "info", Format: "text"},
 	}
@@ -175,10 +180,11 @@ func TestAtticFile(t *testing.T) {
 		MaxNarInfoSize: 2 << 20,
 		DrainTimeout:   config.Span(30 * time.Second),
 		TrustHashes:    true, AbsentReferences: "accept",
-		JWT:            config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
-		Maintenance:    "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
+		JWT:         config.JWT{TokenBoundIssuer: "issuer", TokenBoundAudiences: []string{"a", "b,c"}},
+		Maintenance: "on", MaintenanceInterval: config.Span(5 * time.Minute), MaintenanceSegments: 1000,
 		Compact: config.Compact{LogRetention: config.Span(7 * 24 * time.Hour), KeepSegments: 1000},
 		GC:      attic,
+		Scrub:   mkScrub(),
 		WAL:     config.WAL{PollInterval: config.Span(time.Second), MaxStaleness: config.Span(time.Minute)},
 		Log:     config.Log{Level: "info", Format: "text"},
 		Signing: config.Signing{Kind: config.HS256, Text: "c2VjcmV0", From: got.Signing.From},
@@ -354,6 +360,19 @@ func TestBadCacheReference(t *testing.T) {
 	for _, ref := range []string{"a", "s:a-b_c+D", "http://h/x/a/", strings.Repeat("a", 50)} {
 		if _, err := c.Resolve(config.NewEnv(nil), ref); err != nil {
 			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}
+
+func TestScrub(t *testing.T) {
+	for _, bad := range []config.Scrub{{BytesPerDay: -1, Interval: config.Span(time.Hour)}, {BytesPerDay: 1, Interval: config.Span(time.Minute)}} {
+		if err := bad.Check(); err == nil {
+			t.Errorf("%+v is accepted", bad)
+		}
+	}
+	for _, good := range []config.Scrub{{}, {Interval: 1}, mkScrub()} {
+		if err := good.Check(); err != nil {
+			t.Errorf("%+v: %v", good, err)
 		}
 	}
 }

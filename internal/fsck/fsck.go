@@ -189,9 +189,10 @@ type check struct {
 	places  *places
 	objects []object
 	lost    lostChunks
-	wrong   []catalog.Chunk // rows of chunks of which two name one place
-	refoot  map[objectID]bool
-	unread  int // in a row
+	wrong   []catalog.Chunk   // rows of chunks of which two name one place
+	refoot  map[objectID]bool // objects of which what is left is to be written again
+	damaged []object          // objects that were noted as that
+	unread  int               // in a row
 }
 
 // Check looks at a store. An error ends it; the report is right as far as it goes.

@@ -24,3 +24,10 @@ func newMetricSet(set *metrics.Set) *metricSet {
 }
 
 func (m *metricSet) read(bytes int64) { m.bytes.AddInt64(bytes) }
+
+func (m *metricSet) status(st *Status) {
+	age, _ := st.Within()
+	m.oldest.Set(age.Seconds())
+	m.unread.Set(float64(st.Unread))
+	m.damaged.Set(float64(len(st.Damaged)))
+}

@@ -70,9 +70,10 @@ func (k *check) findObjects(ctx context.Context) error {
 			return err
 		}
 		if k.mode.Repair || k.mode.Read.any() {
-			if _, err := k.verify(ctx, o.id, nil); err != nil {
+			if _, err := k.verify(ctx, o.id); err != nil {
 				return err
 			}
+			k.refoot[o.id] = true
 		}
 	}
 	return nil

@@ -46,19 +46,25 @@ const (
 
 // read reads objects, those first that were not read for longest.
 func (k *check) read(ctx context.Context) error {
-	chosen, err := k.choose(ctx)
+	n := &notes{c: k.Checker}
+	if err := n.before(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
+	chosen, err := k.choose(ctx, n.at)
 	if err != nil {
 		return err
 	}
-	n := &notes{c: k.Checker}
 	for i, o := range chosen {
 		k.o.Progress(Progress{Phase: "bytes", Done: int64(i), Total: int64(len(chosen))})
 		if err := n.before(ctx); err != nil && ctx.Err() != nil {
 			return err
 		}
-		v, err := k.verify(ctx, o.id, nil)
+		v, err := k.verify(ctx, o.id)
 		if err != nil {
 			return errors.Join(err, n.flush(ctx))
+		}
+		if v == damaged {
+			k.damaged = append(k.damaged, o)
 		}
 		if err := n.add(ctx, o, v); err != nil && ctx.Err() != nil {
 			return err
@@ -73,8 +79,8 @@ func (k *check) read(ctx context.Context) error {
 	return nil
 }
 
-// choose picks what is to be read.
-func (k *check) choose(ctx context.Context) ([]object, error) {
+// choose picks what is to be read at a time, which may not be known.
+func (k *check) choose(ctx context.Context, now time.Time) ([]object, error) {
 	s, err := k.look(ctx)
 	if err != nil {
 		return nil, err
@@ -82,6 +88,9 @@ func (k *check) choose(ctx context.Context) ([]object, error) {
 	q, err := k.queue(ctx, s, k.objects)
 	if err := joinClose(err, s); err != nil {
 		return nil, err
+	}
+	if now.After(q.now) {
+		q.now = now
 	}
 	limit, older := k.rep.ObjectBytes, q.due(k.mode.Read.Older)
 	switch r := &k.mode.Read; {
@@ -173,7 +182,7 @@ func (q *queue) due(within time.Duration) []waiting {
 
 // verify reads an object and notes what is damaged of it. What is not there any more,
 // or not what it was, because somebody moved or deleted it, is no damage.
-func (k *check) verify(ctx context.Context, id objectID, budget func(context.Context, int64) error) (verdict, error) {
+func (k *check) verify(ctx context.Context, id objectID) (verdict, error) {
 	packs, err := k.packsIn(ctx, id)
 	if err != nil {
 		return unknown, err
@@ -182,7 +191,7 @@ func (k *check) verify(ctx context.Context, id objectID, budget func(context.Con
 	if len(packs) == 0 {
 		return unknown, nil
 	}
-	job := chunkstore.VerifyJob{Budget: budget}
+	var job chunkstore.VerifyJob
 	for i := range packs {
 		job.Layouts = append(job.Layouts, packs[i].Layout)
 	}

@@ -52,7 +52,7 @@ func (k *check) repair(ctx context.Context) error {
 			return err
 		}
 	}
-	k.o.Progress(Progress{Phase: "after the repair: rows"})
+	k.o.Progress(Progress{Phase: "after the repair"})
 	return k.again(ctx)
 }
 
@@ -70,6 +70,30 @@ func (k *check) again(ctx context.Context) error {
 		k.rep.Repair.Left += n
 	}
 	k.rep.Repair.Left += k.rep.Found[BadTable] + k.rep.Found[Unread] + int64(len(k.refoot))
+	return k.readAgain(ctx, after)
+}
+
+// readAgain reads what was noted as damaged once more: what is left of it may be sound.
+func (k *check) readAgain(ctx context.Context, after *check) error {
+	n := &notes{c: k.Checker}
+	for _, o := range k.damaged {
+		if err := n.before(ctx); err != nil && ctx.Err() != nil {
+			return err
+		}
+		v, err := after.verify(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		if v == damaged {
+			k.rep.Repair.Left++
+		}
+		if err := n.add(ctx, o, v); err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := n.flush(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
 	return nil
 }
 

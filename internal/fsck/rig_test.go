@@ -165,7 +165,7 @@ func (n *node) tryPush(ctx context.Context, cache, what string, parts ...string)
 			Path:   catalog.Path{Cache: catalog.CacheName(cache), StorePath: mkPath(name), NarHash: res.Recipe.NarHash, NarSize: res.PlainBytes, By: "test"},
 			Recipe: res.Recipe, Packs: res.Packs,
 		}
-		for _, r := range strings.Fields(refs) {
+		for r := range strings.FieldsSeq(refs) {
 			p.Path.References = append(p.Path.References, mkPath(r))
 		}
 		_, err = n.cat.Publish(ctx, p)
@@ -211,7 +211,7 @@ func (n *node) wantPaths(cache, want string) {
 	if got != want {
 		n.t.Errorf("cache %s has %q, want %q", cache, got, want)
 	}
-	for _, name := range strings.Fields(got) {
+	for name := range strings.FieldsSeq(got) {
 		if err := n.readBack(cache, name); err != nil {
 			n.t.Errorf("%s: %v", name, err)
 		}

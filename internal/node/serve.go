@@ -163,6 +163,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.collects() {
 		wg.Go(func() { n.collect(background) })
 	}
+	if n.scrubs() {
+		wg.Go(func() { n.scrub(background) })
+	}
 
 	served := make(chan error, 1)
 	wg.Go(func() { served <- n.server.Serve(n.listener) })
