@@ -12,7 +12,7 @@ import (
 const (
 	// scrubEvery is how often a server sits down to read packs back.
 	scrubEvery = time.Hour
-	// scrubStart is when it does so first, at the latest.
+	// scrubStart is when it does so first, at the earliest; at the latest it is twice that.
 	scrubStart = time.Minute
 )
 
@@ -27,7 +27,7 @@ func (n *Node) scrub(ctx context.Context) {
 	c := fsck.New(n.cat, n.chunks, n.fsckOptions())
 	ctx = wal.As(ctx, "celler scrub "+n.o.Version)
 	perDay := int64(n.cfg.Scrub.BytesPerDay)
-	wait := time.NewTimer(rand.N(scrubStart))
+	wait := time.NewTimer(scrubStart + rand.N(scrubStart))
 	defer wait.Stop()
 	for {
 		select {
