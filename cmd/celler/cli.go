@@ -13,6 +13,9 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" group:"server" help:"Run the cache server."`
 	Init       initCmd       `cmd:"" group:"server" help:"Found an empty bucket and choose what can never be changed later."`
 	Push       pushCmd       `cmd:"" group:"daily" help:"Push store paths and all they refer to into a cache."`
+	Watch      watchCmd      `cmd:"" aliases:"watch-store" group:"daily" help:"Push every path that becomes valid in the local store."`
+	Hook       hookCmd       `cmd:"" group:"daily" help:"Queue what Nix has built, as its post-build-hook."`
+	Agent      agentCmd      `cmd:"" group:"daily" help:"Push what hooks and watchers have queued, and say how that goes."`
 	Use        useCmd        `cmd:"" group:"daily" help:"Make Nix on this machine substitute from a cache."`
 	Login      loginCmd      `cmd:"" group:"daily" help:"Remember a server and its token."`
 	Cache      cacheCmd      `cmd:"" group:"admin" help:"Create, list, show, configure and destroy caches."`

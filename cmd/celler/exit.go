@@ -74,6 +74,9 @@ func report(p *ui.Printer, command string, err error) int {
 func explain(err error) verdict {
 	// A bucket's errors first: beneath them may be the same failure of a connection that
 	// a client meets, and then the bucket and not the server is what does not answer.
+	if v, ok := explainAgent(err); ok {
+		return v
+	}
 	if v, ok := explainNode(err); ok {
 		return v
 	}

@@ -194,7 +194,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.o.Notify("READY=1\n" + a.statusLine())
 	a.loop(work)
 	a.o.Notify("STOPPING=1\nSTATUS=stopping")
-	a.halt(ctx)
+	a.halt(work)
 	if a.o.Drain && len(a.items) > 0 {
 		return &UndoneError{a.totals.Pushed, len(a.items), a.failures(nil)}
 	}
@@ -264,7 +264,7 @@ func (a *Agent) loop(ctx context.Context) {
 	}
 }
 
-// halt waits for what is in hand, which ctx or cancel has cut, and protects what is left.
+// halt cuts what is in hand, waits for it, and protects what is left.
 func (a *Agent) halt(ctx context.Context) {
 	a.cancel()
 	for a.running > 0 {
@@ -297,6 +297,9 @@ func (a *Agent) look(ctx context.Context, must bool) bool {
 		if err == nil && changed.Equal(a.changed) {
 			return false
 		}
+	}
+	if a.rootErr != "" {
+		a.unguarded = true // once more
 	}
 	before := len(a.items)
 	if err := a.intake(ctx); err != nil {

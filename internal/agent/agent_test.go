@@ -197,6 +197,29 @@ func TestPathsThatVanish(t *testing.T) {
 	})
 }
 
+// That a path is gone needs no server to be found out.
+func TestGoneWithoutServer(t *testing.T) {
+	agentTest(t, func(w *world, _ *Options) {
+		w.gone["gone"] = true
+		w.dial = errors.New("server is not configured")
+	}, func(t *testing.T, w *world, a *Agent) {
+		w.add("ci", "gone")
+		a.Wake()
+		pass(time.Second)
+		w.wantQueued(0)
+		w.add("ci", "there")
+		a.Wake()
+		pass(time.Minute)
+		w.add("ci", "gone")
+		a.Wake()
+		pass(lastLanePause)
+		w.wantQueued(1)
+		if s := statusOf(t, a); s.Gone != 2 || s.LastError == "" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 func TestEntriesWithoutCache(t *testing.T) {
 	agentTest(t, func(_ *world, o *Options) { o.Caches = []string{"a", "b"} }, func(_ *testing.T, w *world, a *Agent) {
 		w.add("", "one")
@@ -372,6 +395,23 @@ func TestStoppedInMidPush(t *testing.T) {
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// An agent that is stopped before it could protect anything does so at the end.
+func TestStoppedBeforeProtection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.collecting = true
+		w.add("", "homeless")
+		_, stop := w.start(w.options())
+		pass(10 * time.Second)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if links := w.links(); len(links) != 1 || !w.lasting[links[0]] {
+			t.Errorf("links %v, known to the store: %v", links, w.lasting)
 		}
 	})
 }

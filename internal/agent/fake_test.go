@@ -37,6 +37,8 @@ type world struct {
 	largest int           // push, in paths
 	took    time.Duration // each push takes
 	dial    error
+
+	collecting bool // the local store collects garbage
 }
 
 func newWorld(t *testing.T) *world {
@@ -129,7 +131,14 @@ type fakeStore struct {
 	held         []string
 }
 
-func (s *fakeStore) AddTempRoot(_ context.Context, paths ...nix.StorePath) error {
+func (s *fakeStore) AddTempRoot(ctx context.Context, paths ...nix.StorePath) error {
+	s.w.mu.Lock()
+	collecting := s.w.collecting
+	s.w.mu.Unlock()
+	if collecting { // the daemon answers when it has collected
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	for _, p := range paths {

@@ -169,11 +169,16 @@ func (a *Agent) work(ctx context.Context, l *lane, batch []*item) outcome {
 		o.err = err
 		return o
 	}
+	if batch = o.dropGone(batch, valid); len(batch) == 0 {
+		return o
+	}
 	if l.pusher == nil {
-		if l.pusher, l.cache, err = a.o.Dial(l.target.Cache); err != nil {
+		pusher, cache, err := a.o.Dial(l.target.Cache)
+		if err != nil {
 			o.err, o.hopeless = err, true
 			return o
 		}
+		l.pusher, l.cache = pusher, cache
 	}
 	defer func() {
 		if o.err != nil {
@@ -288,6 +293,21 @@ func (a *Agent) valid(ctx context.Context, store Store, items []*item) (pathSet,
 	return set, nil
 }
 
+// dropGone decides the items of which nothing is left in the local store, which needs no
+// cache, and returns the others.
+func (o *outcome) dropGone(items []*item, valid pathSet) []*item {
+	var left []*item
+	for _, it := range items {
+		if slices.ContainsFunc(it.entry.Paths, func(p nix.StorePath) bool { return valid[p] }) {
+			left = append(left, it)
+			continue
+		}
+		o.verdicts[it] = verdict{}
+		o.lose([]*item{it}, valid)
+	}
+	return left
+}
+
 // lose notes which paths of items that are done were not there any more.
 func (o *outcome) lose(items []*item, valid pathSet) {
 	for _, it := range items {
@@ -392,12 +412,13 @@ func (a *Agent) finish(ctx context.Context, o outcome) {
 		case v.err != nil:
 			a.fail(ctx, it, v, now)
 		default:
-			if ill {
-				ill = false
-				l.forgive(now)
+			if sent := a.count(ctx, it, o.gone); sent > 0 {
+				l.lastDone = now
+				if ill {
+					ill = false
+					l.forgive(now)
+				}
 			}
-			l.lastDone = now
-			a.count(ctx, it, o.gone)
 			a.drop(ctx, it)
 			a.resolve(it, nil)
 		}
@@ -407,7 +428,7 @@ func (a *Agent) finish(ctx context.Context, o outcome) {
 		l.items = append(l.items, it)
 	}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || l.pusher == nil && o.err == nil: // the cache was not asked
 	case o.err == nil:
 		l.failures, l.err, l.hopeless = 0, nil, false
 	default:
@@ -445,14 +466,18 @@ func (l *lane) forgive(now time.Time) {
 	}
 }
 
-// count counts the paths of an item that is done.
-func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool) {
+// count counts the paths of an item that is done, and returns how many are in the cache.
+func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool) (sent int) {
+	cache := it.entry.Target.Cache
 	for _, p := range it.entry.Paths {
-		if !gone[p] {
-			a.totals.Pushed++
+		if gone[p] {
+			a.totals.Gone++
+			a.o.Logger.WarnContext(ctx, "a queued path is not in the local store any more, and is dropped", "cache", cache, "store_path", p.String())
 			continue
 		}
-		a.totals.Gone++
-		a.o.Logger.WarnContext(ctx, "a queued path is not in the local store any more, and is dropped", "store_path", p.String())
+		sent++
+		a.totals.Pushed++
+		a.o.Logger.InfoContext(ctx, "pushed", "cache", cache, "store_path", p.String())
 	}
+	return sent
 }

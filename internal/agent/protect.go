@@ -126,12 +126,16 @@ func (a *Agent) linksOf(it *item) []nix.StorePath {
 // protected takes up how protect went.
 func (a *Agent) protected(ctx context.Context, err error) {
 	a.protecting = false
-	switch {
-	case err == nil:
+	if err == nil {
 		a.rootErr = ""
-	case ctx.Err() == nil && a.rootErr != err.Error():
-		a.rootErr = err.Error()
+		return
+	}
+	for _, it := range a.items {
+		it.rooted = false // perhaps; to make a root twice does no harm
+	}
+	if ctx.Err() == nil && a.rootErr != err.Error() {
 		a.o.Logger.WarnContext(ctx, "what is queued is not protected from collection", "err", err)
+		a.rootErr = err.Error()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/celler/celler/internal/queue"
+	"github.com/celler/celler/nix"
 )
 
 // Totals are counted since the agent started.
@@ -234,4 +235,44 @@ func (a *Agent) failures(failures []Failure) []Failure {
 		}
 	}
 	return failures
+}
+
+// StatusOf is the status of a queue without an agent.
+func StatusOf(q *queue.Queue) (Status, error) {
+	s := Status{Queue: q.Dir(), Caches: []CacheStatus{}, Failing: []Failure{}}
+	ids, err := q.IDs()
+	if err != nil {
+		return s, err
+	}
+	caches := map[queue.Target]int{} // places in s.Caches
+	paths := map[nix.StorePath]bool{}
+	for _, id := range ids {
+		e, err := q.Read(id)
+		if errors.Is(err, queue.ErrGone) {
+			continue
+		}
+		if _, damaged := errors.AsType[*queue.DamagedError](err); damaged {
+			s.Damaged++
+			continue
+		}
+		if err != nil {
+			return s, err
+		}
+		s.Entries++
+		if s.Oldest == nil || e.Queued.Before(*s.Oldest) {
+			s.Oldest = &e.Queued
+		}
+		for _, p := range e.Paths {
+			paths[p] = true
+		}
+		i, ok := caches[e.Target]
+		if !ok {
+			i = len(s.Caches)
+			caches[e.Target] = i
+			s.Caches = append(s.Caches, CacheStatus{Cache: e.Target.Cache, NoClosure: e.Target.NoClosure, IgnoreUpstream: e.Target.IgnoreUpstream})
+		}
+		s.Caches[i].Entries++
+	}
+	s.Queued = len(paths)
+	return s, nil
 }
