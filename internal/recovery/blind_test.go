@@ -158,7 +158,7 @@ func TestErrorsAreNotAbsence(t *testing.T) {
 				t.Fatal(err)
 			}
 			calls := faulty.Calls()
-			for _, fault := range []blobtest.Fault{blobtest.LostRequest, blobtest.Throttled, blobtest.Denied, blobtest.ShortBody} {
+			for _, fault := range []blobtest.Fault{blobtest.LostRequest, blobtest.Denied, blobtest.ShortBody} {
 				failed := 0
 				for k := range calls {
 					faulty.Set(blobtest.FailAt(k, fault))

@@ -19,7 +19,8 @@
 // far as it was proven or, in a salvage, of all tables and slots that can be read, in
 // their order. Packs that this state does not know, or believes elsewhere, are
 // adopted from their own footers, so that what is pushed again is not stored again.
-// Such a state may refer to what is not there: `celler fsck --objects --repair` has to
+// No count and no age is taken over: a collector has to count first, and everything
+// is as if used today. Such a state may refer to what is not there: `celler fsck --objects --repair` has to
 // follow.
 //
 // # Numbers never go back
@@ -38,18 +39,22 @@
 //	recover/<number: 8 hex digits>/ROOT        what was there under that name
 //	recover/<number>/log/<slot>
 //	recover/<number>/REPORT                    the plan, as JSON
+//	recover/<number>/DONE                      ROOT and FORMAT were written
 //
-// Nothing deletes these; they are for people.
+// Nothing deletes these; they are for people. A report without DONE is of a recovery
+// that was broken off: the snapshot it left, which nobody ever used, is put away.
 //
 // # Absence
 //
 // An object counts as missing if a listing does not show it and a get does not find
 // it, both twice. It counts as damaged if it was read three times and never
-// decoded. Any error of the bucket, and a listing that does not show what can be read,
-// end the examination: they say nothing about what is there.
+// decoded. Any error of the bucket, a listing that does not show what can be read, and
+// one that changes, end the examination: they say nothing about what is there.
 //
 // # Concurrency
 //
-// Everything is used by one goroutine at a time. Servers should be stopped; one that
-// writes nevertheless makes Execute fail.
+// Everything is used by one goroutine at a time. Servers should be stopped. One that
+// writes nevertheless makes Execute fail; what it writes in the instant before ROOT is
+// swapped is found afterwards, reported as lost and kept as evidence; later it is fenced
+// by the floor, if slots were lost, and else goes on.
 package recovery

@@ -261,8 +261,8 @@ func TestForgets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if age := clock.Age(1); age != 0 {
-			t.Errorf("what was used on the first day is %v old", age)
+		if ended := clock.Ended(1); !ended.IsZero() {
+			t.Errorf("the first day ended at %v, so that what was used then has an age", ended)
 		}
 		if _, err := n.cat.Recount(t.Context()); err != nil {
 			t.Fatal(err)
@@ -324,4 +324,24 @@ func (w *world) seqOf() wal.Seq {
 		w.t.Fatal(err)
 	}
 	return seq
+}
+
+// A compactor wrote a snapshot and died before ROOT named it; then the one that ROOT
+// names is lost. The other is as good, but ROOT has to name it.
+func TestOrphan(t *testing.T) {
+	w := mkStore(t, true)
+	_, named := w.snapshots()
+	root := w.get(wal.RootKey)
+	w.compact(true)
+	if _, err := w.bucket.Put(t.Context(), wal.RootKey, []byte(root)); err != nil {
+		t.Fatal(err)
+	}
+	w.remove(named)
+	if p, _ := w.recover(recovery.Options{}); !slices.Equal(p.Write, []string{"ROOT"}) {
+		t.Errorf("plan %s", text(p))
+	}
+	if got := w.served(); got != all {
+		t.Errorf("a server has %q", got)
+	}
+	w.wantUsable(false)
 }

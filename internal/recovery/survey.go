@@ -23,8 +23,8 @@ const (
 	parallel = 16
 	// evidencePrefix is where replaced objects are copied to.
 	evidencePrefix blob.Key = "recover/"
-	reportName              = "REPORT"
-	doneName                = "DONE"
+	reportName     string   = "REPORT"
+	doneName       string   = "DONE"
 )
 
 // BlindError reports a bucket whose listing does not show what can be read there, or
