@@ -28,7 +28,7 @@ func TestSkip(t *testing.T) {
 	must(w.Close())
 	whole := buf.Bytes()
 
-	judge := func(b []byte, step int, skip bool) (error, int64, int) {
+	judge := func(b []byte, step int, skip bool) (int64, int, error) {
 		v := nar.NewVerifier()
 		entries, read := 0, 0
 		v.OnEntry = func(*nar.Header) { entries++ }
@@ -42,21 +42,22 @@ func TestSkip(t *testing.T) {
 			m, err := v.Write(b[at : at+n])
 			read += m
 			if err != nil {
-				return err, v.Size(), entries
+				return v.Size(), entries, err
 			}
 			at += n
 		}
 		if skip && step == 1 && read > 2000 {
 			t.Errorf("%d bytes were read, want only what is no contents", read)
 		}
-		return v.Close(), v.Size(), entries
+		err := v.Close()
+		return v.Size(), entries, err
 	}
 	bad := bytes.Clone(whole)
 	bad[len(bad)-1] = 1
 	for _, b := range [][]byte{whole, bad, whole[:len(whole)-100], whole[:60000], append(bytes.Clone(whole), 0)} {
-		wantErr, wantSize, wantEntries := judge(b, 1<<20, false)
+		wantSize, wantEntries, wantErr := judge(b, 1<<20, false)
 		for _, step := range []int{1, 7, 64} {
-			err, size, entries := judge(b, step, true)
+			size, entries, err := judge(b, step, true)
 			if err != nil {
 				size = wantSize // how much was taken in before the mistake depends on the steps
 			}
