@@ -21,10 +21,11 @@ const (
 	confirmations = 2
 	// parallel is how many objects are read at once.
 	parallel = 16
+	// What is written of a run, below evidencePrefix.
+	reportName = "REPORT"
+	doneName   = "DONE"
 	// evidencePrefix is where replaced objects are copied to.
 	evidencePrefix blob.Key = "recover/"
-	reportName     string   = "REPORT"
-	doneName       string   = "DONE"
 )
 
 // BlindError reports a bucket whose listing does not show what can be read there, or
