@@ -41,6 +41,9 @@ func (r *round) remove(ctx context.Context) (err error) {
 	if err := r.removeRecipes(ctx); err != nil {
 		return err
 	}
+	if err := r.sweepSides(ctx); err != nil {
+		return err
+	}
 	if r.lookAtChunks() {
 		if err := r.condemn(ctx); err != nil {
 			return err

@@ -22,7 +22,9 @@ type Report struct {
 	OverQuota *Over `json:"over_quota,omitempty"` // the quota cannot be kept
 
 	Recipes   int   `json:"removed_nars"`
-	Parts     int   `json:"removed_parts,omitempty"` // of recipes that were never finished
+	Parts     int   `json:"removed_parts,omitempty"`   // of recipes that were never finished
+	Uploads   int   `json:"removed_uploads,omitempty"` // URLs of plain Nix whose NAR is gone
+	Sides     int   `json:"removed_side_objects,omitempty"`
 	Condemned int   `json:"condemned_chunks"`
 	Dead      int64 `json:"condemned_bytes"` // stored, of these chunks
 
@@ -70,7 +72,7 @@ func sweptIn(last catalog.Round) uint32 { r := lastReport(last); return r.Swept 
 
 // Idle reports whether there was nothing to do.
 func (r *Report) Idle() bool {
-	return r.Removed+r.Recipes+r.Parts+r.Condemned+r.Rewritten+r.Deleted+r.Undeleted+r.Sessions == 0
+	return r.Removed+r.Recipes+r.Parts+r.Uploads+r.Sides+r.Condemned+r.Rewritten+r.Deleted+r.Undeleted+r.Sessions == 0
 }
 
 // Due is a time by the bucket's clock; the zero value: not known yet.

@@ -68,6 +68,11 @@ func (r *round) survey(ctx context.Context, s *catalog.Snapshot) (v survey, err 
 		}
 	}
 	v.busy = len(v.look) > 0 || v.quota || len(v.nars) > 0
+	if !v.busy && lastReport(v.last).Day != r.clock.Day { // once a day: all of them are read for it
+		if v.busy, err = r.hasDeadSides(ctx, s, v.caches); err != nil {
+			return v, err
+		}
+	}
 	for b, err := range s.Buried() {
 		if err != nil {
 			return v, err

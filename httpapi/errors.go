@@ -78,6 +78,10 @@ var (
 	errBusy          = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorUnavailable, message: "Try again: this node is taking in as much as it can.", retryAfter: retrySoon}
 	errCutOff        = &refusal{status: http.StatusServiceUnavailable, name: wire.ErrorUnavailable, message: "Try again: the batch ended in the middle; something between client and server may have cut it off.", retryAfter: retrySoon}
 	errNoSigningKey  = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
+	errSendFirst     = &refusal{status: http.StatusConflict, name: wire.ErrorConflict, message: "The file that the narinfo names has not been uploaded to this cache, or has been removed since. Send it first."}
+	errSendAgain     = &refusal{status: http.StatusConflict, name: wire.ErrorConflict, message: "Chunks of this NAR have been removed since it was uploaded. Send it again."}
+	errNotListed     = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "The NAR has more files than this server lists, or one whose name is not UTF-8."}
+	errNoFile        = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The store path has no such file."}
 )
 
 // requestError is Attic's catch-all for a request that makes no sense.
@@ -194,6 +198,9 @@ func translate(err error) *refusal {
 		path := pinned.StorePath.String()
 		return pinnedPath(&PinnedError{StorePath: path, Pin: pinned.Pin, Root: path})
 	}
+	if other, ok := errors.AsType[*catalog.OtherNarError](err); ok {
+		return otherNar(other)
+	}
 	for _, row := range translations() {
 		if errors.Is(err, row.is) {
 			return row.answer(err)
@@ -222,6 +229,8 @@ func translations() []translation {
 		{catalog.ErrCacheExists, says(errCacheExists)},
 		{catalog.ErrNoPath, says(errNoSuchObject)},
 		{catalog.ErrNoPin, says(errNoSuchPin)},
+		{catalog.ErrNoUpload, says(errNoSuchObject)},
+		{catalog.ErrNoSide, says(errNoSuchObject)},
 		{catalog.ErrNoRecipe, says(errIncomplete)},
 		{catalog.ErrNoPack, says(errIncomplete)},
 		{catalog.ErrChunksMissing, retry("chunks of this NAR were removed during the upload, push it again")},

@@ -24,6 +24,12 @@ type serverMetrics struct {
 
 	deltaQueried, deltaMissing, deltaSent, deltaKnown   *metrics.Counter // chunks
 	deltaSegments, deltaPaths, deltaPresent, deltaStale *metrics.Counter
+
+	putNars   *metrics.Counter
+	putPaths  *metrics.Counter
+	putSides  *metrics.Counter
+	otherNars *metrics.Counter
+	listings  *metrics.Counter
 }
 
 type requestKey struct {
@@ -39,6 +45,11 @@ func newServerMetrics(set *metrics.Set) *serverMetrics {
 		torn:        set.GetOrCreateCounter("celler_http_responses_torn_total"),
 		uploads:     set.GetOrCreateCounter("celler_http_uploads_total"),
 		dedupedNars: set.GetOrCreateCounter("celler_http_uploads_deduplicated_total"),
+		putNars:     set.GetOrCreateCounter("celler_http_put_nars_total"),
+		putPaths:    set.GetOrCreateCounter("celler_http_put_paths_total"),
+		putSides:    set.GetOrCreateCounter("celler_http_put_side_objects_total"),
+		otherNars:   set.GetOrCreateCounter("celler_http_other_nars_refused_total"),
+		listings:    set.GetOrCreateCounter("celler_http_listings_made_total"),
 	}
 	m.deltaQueried = set.GetOrCreateCounter("celler_http_delta_queried_chunks_total")
 	m.deltaMissing = set.GetOrCreateCounter("celler_http_delta_missing_chunks_total")

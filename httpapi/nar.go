@@ -26,6 +26,9 @@ const (
 // nar answers GET /{cache}/nar/{file}.
 func (s *server) nar(x *exchange) error {
 	file := x.r.PathValue("file")
+	if fileHash, format, exact, ok := parseFileName(file); ok {
+		return s.uploaded(x, fileHash, format, exact)
+	}
 	if !strings.HasSuffix(file, narSuffix) && !strings.HasSuffix(file, aliasSuffix) {
 		if _, err := cacheName(x.r.PathValue("cache")); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/nix/nar"
 )
@@ -27,6 +28,7 @@ type narBody struct {
 	src  io.Reader
 	size int64
 	want [32]byte
+	open bool // only the end of src tells the size, which is at most that, and nothing the hash
 
 	read  int64
 	err   error // sticky: io.EOF once judged good, or what is wrong
@@ -35,7 +37,16 @@ type narBody struct {
 }
 
 func newNarBody(src io.Reader, size int64, want [32]byte) *narBody {
-	b := &narBody{src: src, size: size, want: want, judge: newJudge()}
+	return startBody(&narBody{src: src, size: size, want: want, judge: newJudge()})
+}
+
+// newOpenBody reads a NAR of at most that many bytes of which only the end of src tells how
+// many there are. What src fails with, the body fails with.
+func newOpenBody(src io.Reader, most int64) *narBody {
+	return startBody(&narBody{src: src, size: most, open: true, judge: newJudge()})
+}
+
+func startBody(b *narBody) *narBody {
 	go b.judge.run()
 	b.piece = <-b.judge.free
 	return b
@@ -44,7 +55,7 @@ func newNarBody(src io.Reader, size int64, want [32]byte) *narBody {
 // Read implements io.Reader. The bytes it returns are not judged yet; only the io.EOF
 // at the end is a verdict.
 func (b *narBody) Read(p []byte) (int, error) {
-	if b.err == nil && b.read == b.size {
+	if b.err == nil && b.read == b.size && !b.open {
 		b.err = b.verdict()
 	}
 	if b.err == nil {
@@ -58,6 +69,9 @@ func (b *narBody) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if b.open {
+		return b.readOpen(p)
+	}
 	p = p[:min(int64(len(p)), b.size-b.read)]
 	n, err := b.src.Read(p)
 	b.read += int64(n)
@@ -69,6 +83,28 @@ func (b *narBody) Read(p []byte) (int, error) {
 		b.err = shortBody(b.read, b.size)
 	} else {
 		b.err = bodyError(err)
+	}
+	return n, b.err
+}
+
+// readOpen is Read if only the end of the source tells the size.
+func (b *narBody) readOpen(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	if int64(n) > b.size-b.read {
+		b.err = tooLarge("The NAR has more than the %d bytes that this server takes.", b.size)
+		return 0, b.err
+	}
+	b.read += int64(n)
+	b.pass(p[:n])
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		b.err = b.verdict()
+	default:
+		b.err = err
+	}
+	if n > 0 && b.judged() {
+		return n, nil
 	}
 	return n, b.err
 }
@@ -93,7 +129,7 @@ func (b *narBody) verdict() error {
 	if failure := b.judge.failure.Load(); failure != nil {
 		return *failure
 	}
-	if got := b.judge.sum(); got != b.want {
+	if got := b.judge.sum(); got != b.want && !b.open {
 		return wrongHash(nix.SHA256Hash(got), nix.SHA256Hash(b.want), b.size)
 	}
 	if err := b.judge.nar.Close(); err != nil {
@@ -125,6 +161,7 @@ type judge struct {
 	failure atomic.Pointer[error]
 	hash    hash.Hash
 	nar     *nar.Verifier
+	list    lister
 }
 
 func newJudge() *judge {
@@ -135,6 +172,7 @@ func newJudge() *judge {
 		hash: sha256.New(),
 		nar:  nar.NewVerifier(),
 	}
+	j.nar.OnEntry = j.list.entry
 	for range judgeBuffers {
 		j.free <- make([]byte, 0, judgeBytes)
 	}
@@ -166,6 +204,41 @@ func (j *judge) stop() {
 func (j *judge) sum() (sum [32]byte) {
 	j.hash.Sum(sum[:0])
 	return sum
+}
+
+// maxListingPlain bounds the listing that is made of a NAR on its way in. What compresses
+// to what is kept of listings is shorter.
+const maxListingPlain = 1 << 20
+
+// lister makes the listing of a NAR, unless that gets too long.
+type lister struct {
+	l    nar.Lister
+	over bool
+}
+
+func (l *lister) entry(h *nar.Header) {
+	if l.over {
+		return
+	}
+	l.l.Entry(h)
+	l.over = l.l.Len() > maxListingPlain
+}
+
+// listing returns the listing of a NAR that was found good, compressed as it is kept; nil if
+// it is too long, or cannot be written at all.
+func (b *narBody) listing(s *server) []byte {
+	if !b.judged() || b.judge.list.over {
+		return nil
+	}
+	text, err := b.judge.list.l.Finish()
+	if err != nil {
+		return nil
+	}
+	zstd := s.texts.EncodeAll(text, nil)
+	if len(zstd) > catalog.MaxListingBytes {
+		return nil
+	}
+	return zstd
 }
 
 // goneError reports that the connection broke while the body was arriving.

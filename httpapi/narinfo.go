@@ -41,6 +41,9 @@ func (s *server) nixCacheInfo(x *exchange) error {
 // narInfo answers GET /{cache}/{hash part}.narinfo.
 func (s *server) narInfo(x *exchange) error {
 	text, ok := strings.CutSuffix(x.r.PathValue("file"), ".narinfo")
+	if base, is := strings.CutSuffix(x.r.PathValue("file"), listingSuffix); is {
+		return s.listing(x, base)
+	}
 	if !ok {
 		if _, err := cacheName(x.r.PathValue("cache")); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/internal/auth"
@@ -27,6 +28,10 @@ type server struct {
 
 	// missingSlots bounds how many long get-missing-paths are held in memory at once.
 	missingSlots chan struct{}
+	texts        textCodec
+	decoders     *semaphore.Weighted // memory of those that undo a client's compression
+	listSlots    chan struct{}       // bounds how many listings are made of NARs at once
+
 	// countingSlots bounds how many counts of what pins hold run at once.
 	countingSlots chan struct{}
 }
@@ -51,6 +56,9 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		missingSlots: make(chan struct{}, maxLongMissing),
 
 		countingSlots: make(chan struct{}, maxCounting),
+		texts:         newTextCodec(),
+		decoders:      semaphore.NewWeighted(decoderBytes),
+		listSlots:     make(chan struct{}, maxListingsMade),
 	}
 	s.routes()
 	if o.TracerProvider == nil {
@@ -84,10 +92,15 @@ func (s *server) routes() {
 	s.route("/readyz", methods{http.MethodGet: (*server).readyz})
 	s.route("/metrics", methods{http.MethodGet: (*server).exposition})
 
-	s.route("/{cache}/nix-cache-info", methods{http.MethodGet: (*server).nixCacheInfo})
+	s.route("/{cache}/nix-cache-info", methods{http.MethodGet: (*server).nixCacheInfo, http.MethodPut: (*server).putCacheInfo})
 	s.route("/{cache}/attic-cache-info", methods{http.MethodGet: (*server).getCacheConfig})
-	s.route("/{cache}/{file}", methods{http.MethodGet: (*server).narInfo})
-	s.route("/{cache}/nar/{file}", methods{http.MethodGet: (*server).nar})
+	s.route("/{cache}/{file}", methods{http.MethodGet: (*server).narInfo, http.MethodPut: (*server).putNarInfo})
+	s.route("/{cache}/nar/{file}", methods{http.MethodGet: (*server).nar, http.MethodPut: (*server).putNar})
+	for pattern := range sideRoutes() {
+		s.route(pattern, methods{http.MethodGet: (*server).side, http.MethodPut: (*server).putSide})
+	}
+	s.route("/{cache}/serve/{path}", methods{http.MethodGet: (*server).serveFile})
+	s.route("/{cache}/serve/{path}/{file...}", methods{http.MethodGet: (*server).serveFile})
 
 	s.route(missingPathsPattern, methods{http.MethodPost: (*server).missingPaths})
 	s.route("/_api/v1/upload-path", methods{http.MethodPut: (*server).uploadPath})

@@ -45,7 +45,7 @@ func TestStatusTable(t *testing.T) {
 		}
 	}
 	// NotFound: no such URL, whoever asks.
-	for _, path := range []string{"/x", "/private", "/private/", "/_api", "/_api/v1", "/_api/v1/", "/_api/v1/nope", "/_api/v2/caches", "/private/log/x.drv", "/open/" + part + ".ls", "/open/realisations/x.doi", "/private/nar/", "/private/nar/x", "/open/nar/" + part + ".nar.xz"} {
+	for _, path := range []string{"/x", "/private", "/private/", "/_api", "/_api/v1", "/_api/v1/", "/_api/v1/nope", "/_api/v2/caches", "/private/logs/x.drv", "/open/" + part + ".lss", "/open/realisations/x/y.doi", "/private/nar/", "/private/nar/x", "/open/nar/" + part + ".nar.xz"} {
 		f("GET", path, "", nil, 404, wire.ErrorNotFound)
 		f("GET", path, n.root(), nil, 404, wire.ErrorNotFound)
 	}
@@ -53,7 +53,7 @@ func TestStatusTable(t *testing.T) {
 	for _, cache := range []string{"private", "absent"} {
 		for _, path := range []string{
 			"/" + cache + "/nix-cache-info", "/" + cache + "/attic-cache-info", "/" + cache + "/" + part + ".narinfo", "/" + cache + "/" + absent + ".narinfo",
-			"/" + cache + "/short.narinfo", "/" + cache + "/nar/" + part + ".nar", "/" + cache + "/nar/" + absent + ".nar",
+			"/" + cache + "/short.narinfo", "/" + cache + "/" + part + ".ls", "/" + cache + "/log/x.drv", "/" + cache + "/serve/" + part, "/" + cache + "/serve/" + part + "/bin", "/" + cache + "/nar/" + part + ".nar", "/" + cache + "/nar/" + absent + ".nar",
 			"/_api/v1/cache-config/" + cache, "/_api/v1/caches/" + cache + "/paths", "/_api/v1/caches/" + cache + "/paths/" + part,
 		} {
 			f("GET", path, "", nil, 401, wire.ErrorUnauthorized)
@@ -63,6 +63,10 @@ func TestStatusTable(t *testing.T) {
 		f("DELETE", "/_api/v1/cache-config/"+cache, "", nil, 401, wire.ErrorUnauthorized)
 		f("POST", "/_api/v1/cache-config/"+cache, "", createBody, 401, wire.ErrorUnauthorized)
 		f("DELETE", "/_api/v1/caches/"+cache+"/paths/"+part, "", nil, 401, wire.ErrorUnauthorized)
+		for _, file := range []string{part + ".narinfo", part + ".ls", "nix-cache-info", "nar/x.nar", "log/x.drv", "debuginfo/ab", "realisations/x.doi", "build-trace-v2/x/out.doi"} {
+			f("PUT", "/"+cache+"/"+file, "", "body", 401, wire.ErrorUnauthorized)
+			f("PUT", "/"+cache+"/"+file, n.token("another"), "body", 401, wire.ErrorUnauthorized)
+		}
 	}
 	// AccessError: some right, but not this one.
 	push := n.token("private: push")
@@ -74,13 +78,18 @@ func TestStatusTable(t *testing.T) {
 	f("DELETE", "/_api/v1/cache-config/private", pull, nil, 403, wire.ErrorAccess)
 	f("DELETE", "/_api/v1/cache-config/open", "", nil, 403, wire.ErrorAccess) // a public cache is no secret
 	f("DELETE", "/_api/v1/caches/private/paths/"+part, pull, nil, 403, wire.ErrorAccess)
+	for _, file := range []string{part + ".narinfo", part + ".ls", "nix-cache-info", "nar/x.nar", "log/x.drv", "debuginfo/ab", "realisations/x.doi", "build-trace-v2/x/out.doi"} {
+		f("PUT", "/private/"+file, pull, "body", 403, wire.ErrorAccess)
+		f("PUT", "/open/"+file, "", "body", 403, wire.ErrorAccess)
+		f("PUT", "/private/"+file, push, "no sense", 400, wire.ErrorRequest)
+	}
 	// NoSuchCache: only for who may know.
 	f("GET", "/absent/nix-cache-info", pull, nil, 404, wire.ErrorNoSuchCache)
 	f("GET", "/absent/"+part+".narinfo", pull, nil, 404, wire.ErrorNoSuchCache)
 	f("DELETE", "/_api/v1/cache-config/absent", n.root(), nil, 404, wire.ErrorNoSuchCache)
 	f("PATCH", "/_api/v1/cache-config/absent", n.root(), `{"priority":1}`, 404, wire.ErrorNoSuchCache)
 	// NoSuchObject.
-	for _, file := range []string{absent + ".narinfo", "short.narinfo", "EEEE.narinfo", ".narinfo", part + "x.narinfo", "nar/" + absent + ".nar", "nar/short.nar", "nar/" + part + "-x.nar.zst", "nar/" + part + "-" + strings.Repeat("0", 52) + ".nar.zst", "nar/.nar"} {
+	for _, file := range []string{absent + ".narinfo", "short.narinfo", "EEEE.narinfo", ".narinfo", part + "x.narinfo", absent + ".ls", "short.ls", "log/x.drv", "log/" + absent + "-x.drv", "debuginfo/ab", "debuginfo/x", "realisations/x.doi", "build-trace-v2/x/out.doi", "serve/" + absent, "serve/short", "serve/" + part + "/nothing", "nar/" + strings.Repeat("0", 52) + ".nar.xz", "nar/" + absent + ".nar", "nar/short.nar", "nar/" + part + "-x.nar.zst", "nar/" + part + "-" + strings.Repeat("0", 52) + ".nar.zst", "nar/.nar"} {
 		f("GET", "/private/"+file, pull, nil, 404, wire.ErrorNoSuchObject)
 		f("GET", "/open/"+file, "", nil, 404, wire.ErrorNoSuchObject)
 	}
@@ -123,7 +132,7 @@ func TestStatusTable(t *testing.T) {
 	}
 	// 405: Allow, no body.
 	for path, allow := range map[string]string{
-		"/": "GET, HEAD", "/open/nix-cache-info": "GET, HEAD", "/open/x.narinfo": "GET, HEAD", "/open/nar/x": "GET, HEAD",
+		"/": "GET, HEAD", "/open/nix-cache-info": "GET, HEAD, PUT", "/open/x.narinfo": "GET, HEAD, PUT", "/open/nar/x": "GET, HEAD, PUT", "/open/log/x": "GET, HEAD, PUT", "/open/serve/x": "GET, HEAD",
 		"/_api/v1/upload-path": "PUT", "/_api/v1/get-missing-paths": "POST", "/_api/v1/cache-config/x": "DELETE, GET, HEAD, PATCH, POST", "/_api/v1/caches/x/paths/y": "DELETE, GET, HEAD",
 	} {
 		r := n.call("PROPFIND", path, n.root(), nil).want(t, 405, "")
@@ -131,7 +140,6 @@ func TestStatusTable(t *testing.T) {
 			t.Errorf("PROPFIND %s: Allow %q, body %q; want %q and none", path, got, r.body, allow)
 		}
 	}
-	n.call("PUT", "/open/"+part+".narinfo", n.root(), "x").want(t, 405, "")
 }
 
 func TestRetentionOfStockClient(t *testing.T) {

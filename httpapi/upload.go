@@ -61,7 +61,7 @@ func (s *server) uploadPath(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	stored, deduplicated, err := x.receive(up)
+	stored, listing, deduplicated, err := x.receive(up)
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,11 @@ func (s *server) uploadPath(x *exchange) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.opts.PublishTimeout)
 	defer cancel()
 	seq, err := s.cat.Publish(ctx, catalog.Publication{
-		Path:   path,
-		Recipe: stored.Recipe,
-		Packs:  stored.Packs,
-		Pin:    pin,
+		Path:    path,
+		Recipe:  stored.Recipe,
+		Packs:   stored.Packs,
+		Pin:     pin,
+		Listing: listing,
 	})
 	if errors.Is(err, catalog.ErrChunksMissing) {
 		s.chunks.Refused(&stored.Recipe) // so that the next push of it brings what is gone
@@ -133,37 +134,38 @@ func (x *exchange) setSeq(seq catalog.Seq) {
 
 // receive takes the NAR in. If it is known already its bytes are read and judged all
 // the same: only who has them may have the path.
-func (x *exchange) receive(up *upload) (chunkstore.Result, bool, error) {
+// With it comes its listing.
+func (x *exchange) receive(up *upload) (stored chunkstore.Result, listing []byte, deduplicated bool, err error) {
 	ctx := x.r.Context()
 	known, err := x.knownRecipe(ctx, up)
 	if err != nil {
-		return chunkstore.Result{}, false, err
+		return chunkstore.Result{}, nil, false, err
 	}
 	if known != nil && x.s.opts.TrustHashes {
-		return chunkstore.Result{Recipe: *known, PlainBytes: up.size}, true, nil
+		return chunkstore.Result{Recipe: *known, PlainBytes: up.size}, nil, true, nil
 	}
 	body := newNarBody(x.body, up.size, up.narHash)
 	defer body.close()
 	if known != nil {
 		if err := discard(body); err != nil {
-			return chunkstore.Result{}, false, err
+			return chunkstore.Result{}, nil, false, err
 		}
-		return chunkstore.Result{Recipe: *known, PlainBytes: up.size}, true, nil
+		return chunkstore.Result{Recipe: *known, PlainBytes: up.size}, body.listing(x.s), true, nil
 	}
-	stored, err := x.s.chunks.Write(ctx, body)
+	stored, err = x.s.chunks.Write(ctx, body)
 	switch {
 	case body.failed() != nil:
-		return chunkstore.Result{}, false, body.failed() // says it better than what Write made of it
+		return chunkstore.Result{}, nil, false, body.failed() // says it better than what Write made of it
 	case err != nil && ctx.Err() != nil:
-		return chunkstore.Result{}, false, err
+		return chunkstore.Result{}, nil, false, err
 	case err != nil:
-		return chunkstore.Result{}, false, notStored(err)
+		return chunkstore.Result{}, nil, false, notStored(err)
 	case !body.judged():
-		return chunkstore.Result{}, false, fmt.Errorf("store NAR %x: the store stopped after %d of %d bytes", up.narHash, body.read, up.size)
+		return chunkstore.Result{}, nil, false, fmt.Errorf("store NAR %x: the store stopped after %d of %d bytes", up.narHash, body.read, up.size)
 	case stored.Recipe.Size != up.size || stored.Recipe.NarHash != up.narHash:
-		return chunkstore.Result{}, false, fmt.Errorf("store NAR %x: the store made a recipe for NAR %x of %d bytes", up.narHash, stored.Recipe.NarHash, stored.Recipe.Size)
+		return chunkstore.Result{}, nil, false, fmt.Errorf("store NAR %x: the store made a recipe for NAR %x of %d bytes", up.narHash, stored.Recipe.NarHash, stored.Recipe.Size)
 	}
-	return stored, false, nil
+	return stored, body.listing(x.s), false, nil
 }
 
 // knownRecipe returns the recipe of a NAR that can be served already, or nil. A recipe

@@ -16,7 +16,28 @@ import (
 )
 
 // Side is a text that a cache keeps beside its paths.
-type Side = keyspace.Side
+type (
+	Side      = keyspace.Side
+	SideKind  = keyspace.SideKind
+	OwnerKind = keyspace.OwnerKind
+)
+
+// What side objects there are, and to what they belong: see package keyspace.
+const (
+	SideLog         = keyspace.SideLog
+	SideDebugInfo   = keyspace.SideDebugInfo
+	SideRealisation = keyspace.SideRealisation
+	SideBuildTrace  = keyspace.SideBuildTrace
+
+	OwnerNone   = keyspace.OwnerNone
+	OwnerPath   = keyspace.OwnerPath
+	OwnerUpload = keyspace.OwnerUpload
+
+	MaxSideInline = keyspace.MaxSideInline
+)
+
+// PathOwner is the owner of what belongs to a path.
+func PathOwner(hashPart nix.HashPart) [32]byte { return keyspace.PathOwner(hashPart) }
 
 // SideUpload is a side object that is to be kept, in place of an earlier one of its kind and
 // name.
@@ -151,9 +172,9 @@ const sideGrace = 48 * time.Hour
 // the retention of the cache (0: never). processed is as in Expire; if too much
 // was touched since, nothing is removed this time.
 func (m *Mark) SweepSides(ctx context.Context, cache CacheID, clock Clock, retention time.Duration, processed uint32) (removed int, err error) {
-	dead, err := m.deadSides(ctx, cache, clock, retention)
+	dead, err := m.snapshot.DeadSides(ctx, cache, clock, retention)
 	if err != nil {
-		return 0, fmt.Errorf("look for side objects that outlive their paths: %w", err)
+		return 0, err
 	}
 	for part := range slices.Chunk(dead, opPaths) {
 		n := 0
@@ -238,39 +259,47 @@ func sideIsOwned(v getter, s *Side) (bool, error) {
 	return there, err
 }
 
-// deadSides returns the side objects of a cache that are nobody's and old enough.
-func (m *Mark) deadSides(ctx context.Context, cache CacheID, clock Clock, retention time.Duration) (dead []Side, err error) {
+// DeadSides returns the side objects of a cache that SweepSides would remove, without their
+// texts.
+func (s *Snapshot) DeadSides(ctx context.Context, cache CacheID, clock Clock, retention time.Duration) (dead []Side, err error) {
+	if dead, err = s.deadSides(ctx, cache, clock, retention); err != nil {
+		return nil, fmt.Errorf("look for side objects that outlive their paths: %w", err)
+	}
+	return dead, nil
+}
+
+func (s *Snapshot) deadSides(ctx context.Context, cache CacheID, clock Clock, retention time.Duration) (dead []Side, err error) {
 	logs := make(map[string]Side)
-	for s, err := range m.snapshot.Sides(cache) {
+	for side, err := range s.Sides(cache) {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return nil, err
 		}
-		age := clock.Age(s.Day)
-		s.Zstd = nil
-		if s.OwnerKind == keyspace.OwnerNone {
+		age := clock.Age(side.Day)
+		side.Zstd = nil
+		if side.OwnerKind == keyspace.OwnerNone {
 			if retention > 0 && age >= max(retention, sideGrace) {
-				logs[string(rune(s.Kind))+s.Name] = s
+				logs[string(rune(side.Kind))+side.Name] = side
 			}
 			continue
 		}
 		if age < sideGrace {
 			continue
 		}
-		owned, err := sideIsOwned(m.snapshot.view, &s)
+		owned, err := sideIsOwned(s.view, &side)
 		if err != nil {
 			return nil, err
 		}
 		if !owned {
-			dead = append(dead, s)
+			dead = append(dead, side)
 		}
 	}
 	if len(logs) == 0 {
 		return dead, nil
 	}
-	for p, err := range m.snapshot.Paths(cache) {
+	for p, err := range s.Paths(cache) {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -279,8 +308,8 @@ func (m *Mark) deadSides(ctx context.Context, cache CacheID, clock Clock, retent
 		}
 		delete(logs, string(rune(keyspace.SideLog))+p.Deriver)
 	}
-	for _, s := range logs {
-		dead = append(dead, s)
+	for _, side := range logs {
+		dead = append(dead, side)
 	}
 	slices.SortFunc(dead, func(a, b Side) int { return strings.Compare(a.Name, b.Name) })
 	return dead, nil

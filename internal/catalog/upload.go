@@ -51,9 +51,15 @@ func (c *Catalog) CommitUpload(ctx context.Context, n NarUpload) (Seq, error) {
 		if err != nil {
 			return err
 		}
-		row.Claimed, row.HashPart = false, old.HashPart
-		if there && old.NarHash == row.NarHash {
-			row.Claimed = old.Claimed
+		row.Claimed, row.HashPart = false, nix.HashPart{}
+		if there && old.Claimed && old.NarHash == row.NarHash {
+			p, ok, err := read(b.view, keyspace.AppendPathKey(nil, cache, old.HashPart), keyspace.DecodePath)
+			if err != nil {
+				return err
+			}
+			if row.Claimed = ok && p.NarHash == row.NarHash; row.Claimed {
+				row.HashPart = old.HashPart
+			}
 		}
 		b.put(key, keyspace.AppendUpload(nil, &row))
 		return b.hold(row.NarHash)
@@ -141,6 +147,21 @@ func (c *Catalog) Upload(ctx context.Context, cache CacheName, fileHash [32]byte
 	return u, err
 }
 
+// UploadIsFresh reports whether the NAR of an upload that no narinfo has claimed will be
+// there for long enough for one to come: a path names it, or it came today or yesterday and
+// nobody wants it gone. It reads the index only.
+func (c *Catalog) UploadIsFresh(u *Upload) (bool, error) {
+	if _, named, err := local(c, keyspace.AppendNarKey(nil, u.NarHash), keyspace.DecodeNar); named || err != nil {
+		return named, err
+	}
+	w, held, err := local(c, keyspace.AppendUnreferencedKey(nil, u.NarHash), keyspace.DecodeUnreferenced)
+	if !held || err != nil {
+		return false, err
+	}
+	day, err := counter(c.db, keyspace.OpenDay)
+	return !w.Purge && !w.Now && w.Day+1 >= day, err
+}
+
 // ofCache decodes a row of a cache. If it is not in the index it looks again after a
 // catch-up.
 func ofCache[T any](ctx context.Context, c *Catalog, cache CacheName, doing string, key func(keyspace.CacheID) []byte, decode func(key, value []byte) (T, error)) (row T, ok bool, err error) {
@@ -220,28 +241,43 @@ func (s *Snapshot) Uploads(cache CacheID) iter.Seq2[Upload, error] {
 
 // SweepUploads removes uploads whose NAR is gone, and returns how many.
 func (m *Mark) SweepUploads(ctx context.Context) (removed int, err error) {
-	caches, err := m.snapshot.Caches()
+	s, err := m.Current(ctx) // the recipes may have gone since the mark
 	if err != nil {
 		return 0, err
 	}
-	var dead []Upload
+	dead, err := s.deadUploads(ctx)
+	if err := errors.Join(err, s.Close()); err != nil {
+		return 0, fmt.Errorf("look for uploads whose NAR is gone: %w", err)
+	}
+	return m.sweepUploads(ctx, dead)
+}
+
+func (s *Snapshot) deadUploads(ctx context.Context) (dead []Upload, err error) {
+	caches, err := s.Caches()
+	if err != nil {
+		return nil, err
+	}
 	for i := range caches {
-		for u, err := range m.snapshot.Uploads(caches[i].ID) {
+		for u, err := range s.Uploads(caches[i].ID) {
 			if err == nil {
 				err = ctx.Err()
 			}
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			there, err := hasEither(m.snapshot.view, keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: u.NarHash}))
+			there, err := hasEither(s.view, keyspace.AppendRecipeKey(nil, keyspace.RecipeKey{NarHash: u.NarHash}))
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
 			if !there {
 				dead = append(dead, u)
 			}
 		}
 	}
+	return dead, nil
+}
+
+func (m *Mark) sweepUploads(ctx context.Context, dead []Upload) (removed int, err error) {
 	for part := range slices.Chunk(dead, opPaths) {
 		n := 0
 		_, err := m.catalog.wal.Commit(ctx, wal.Op{Name: "sweep uploads", Cost: len(part) * 48, Build: func(v wal.View) (entries []wal.Entry, err error) {

@@ -71,6 +71,9 @@ func (l *Lister) Entry(h *Header) {
 	l.comma = true
 }
 
+// Len is how long the listing is so far, for those who must bound it.
+func (l *Lister) Len() int { return len(l.dst) }
+
 // Finish closes the listing and returns it.
 func (l *Lister) Finish() ([]byte, error) {
 	if l.err != nil {

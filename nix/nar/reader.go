@@ -26,7 +26,20 @@ type Reader struct {
 	p    parser
 	off  int64
 	left int64 // of the current file's contents
+	seek io.Seeker
 	err  error
+}
+
+// seekFrom is how many bytes of contents must be left to be passed over for a seek to be
+// worth more than reading on.
+const seekFrom = 1 << 20
+
+// NewSeekReader reads a NAR from r, from where that stands, and passes over contents that
+// are not read by seeking.
+func NewSeekReader(r io.ReadSeeker) *Reader {
+	nr := NewReader(r)
+	nr.seek = r
+	return nr
 }
 
 // NewReader reads a NAR from r, which it may read past the end of.
@@ -39,6 +52,7 @@ func (r *Reader) Reset(src io.Reader) {
 	r.br.Reset(src)
 	r.p.reset()
 	r.off, r.left, r.err = 0, 0, nil
+	r.seek = nil
 }
 
 // Next skips what is left of the current file and returns the next entry. It
@@ -190,6 +204,17 @@ func (r *Reader) Read(b []byte) (int, error) {
 }
 
 func (r *Reader) finishContents() error {
+	if rest := r.left - int64(r.br.Buffered()); r.seek != nil && rest >= seekFrom {
+		r.discardBuffered()
+		// Not to the very end: a NAR that is cut off there must not pass for one that is
+		// whole, and a seek beyond the end is no error.
+		n := rest - 1
+		if _, err := r.seek.Seek(n, io.SeekCurrent); err != nil {
+			return err
+		}
+		r.left -= n
+		r.off += n
+	}
 	for r.left > 0 {
 		n, err := r.br.Discard(int(min(r.left, 1<<30)))
 		r.left -= int64(n)
@@ -214,6 +239,13 @@ func (r *Reader) finishContents() error {
 	}
 	r.discard(pad)
 	return nil
+}
+
+// discardBuffered drops what was read ahead, all of it contents.
+func (r *Reader) discardBuffered() {
+	n, _ := r.br.Discard(r.br.Buffered())
+	r.left -= int64(n)
+	r.off += int64(n)
 }
 
 // Offset is how many bytes of the NAR were consumed.
