@@ -15,7 +15,7 @@ func goroutines() map[string]string {
 		"blob/s3blob/write.go deleteEach":     "deleteEach, before it returns",
 		"client/push.go upload":               "upload, before it returns",
 		"client/upload.go dump":               "narDump.stop, which put always calls",
-		"httpapi/narbody.go newNarBody":       "narBody.close, which the handler always calls",
+		"httpapi/narbody.go startBody":        "narBody.close, which the handler always calls",
 		"index/bootstrap.go fetchTables":      "fetchTables, before it returns",
 		"internal/agent/lane.go start":        "Agent.Run, before it returns",
 		"internal/agent/protect.go protect":   "Agent.Run, before it returns",
