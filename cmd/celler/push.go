@@ -26,6 +26,7 @@ type pushCmd struct {
 	Whole                     bool     `help:"Upload whole NARs, as to a server that takes no chunks."`
 	Verbose                   bool     `short:"v" help:"Name every path that needs no push, not only how many there are."`
 	Pin                       []string `placeholder:"NAME" sep:"none" help:"Pin the path under this name in the very step that publishes it. With several paths give as many, in their order."`
+	Also                      []string `placeholder:"CACHE" sep:"none" help:"Push to this cache as well; once for each."`
 	keepFlags
 	jsonFlag
 }
@@ -38,7 +39,10 @@ With --pin the pin changes in the same step in which its path appears: nobody se
 without the other, and if anything of the closure cannot be pushed the pin stays where it
 was. A path that is there already is pinned when everything else has been pushed, and one
 that an upstream cache has is pushed all the same. Several paths with as many --pin are
-pinned one by one, each with its own closure, not all in one step.`
+pinned one by one, each with its own closure, not all in one step.
+
+With --also the same is pushed to several caches, one after the other; one that cannot be
+reached keeps none of the others from being pushed to, and the exit code is then 3.`
 }
 
 func (c *pushCmd) Run(ctx context.Context, a *app) error {
@@ -54,18 +58,26 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	api, r, err := a.dial(c.Cache, client.WithRetry(client.Retry{})) // a build may wait for a server that restarts
+	references, err := c.references(a)
 	if err != nil {
 		return err
 	}
-	defer api.Close()
 	store, err := client.OpenStore(ctx, a.env.Get)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	return each(a, references, func(reference string) error { return c.push(ctx, a, store, reference, paths, policy) })
+}
 
-	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, now: a.now, skipped: map[string][]string{}}
+// push pushes to one cache.
+func (c *pushCmd) push(ctx context.Context, a *app, store client.Store, reference string, paths []string, policy *client.PinPolicy) error {
+	api, r, err := a.dial(reference, client.WithRetry(client.Retry{})) // a build may wait for a server that restarts
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, several: len(c.Also) > 0, now: a.now, skipped: map[string][]string{}}
 	result, err := api.Push(ctx, store, client.PushOptions{
 		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
 		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, Pins: c.Pin, PinPolicy: policy,
@@ -160,7 +172,8 @@ type pushWatcher struct {
 	cmd *pushCmd
 	now func() time.Time
 
-	cache string
+	cache   string
+	several bool // events say which cache they are about
 
 	mu       sync.Mutex // guards what follows
 	progress *ui.Progress
@@ -219,6 +232,7 @@ func (w *pushWatcher) flush() {
 
 func (w *pushWatcher) done(worker int, o client.Outcome) {
 	line, event := describe(o)
+	w.about(event)
 	switch {
 	case o.Kind == client.Present || o.Kind == client.Upstream:
 		if !w.ui.JSON() {
@@ -264,8 +278,16 @@ func (w *pushWatcher) skip(o client.Outcome) {
 	w.skipped[reason] = append(w.skipped[reason], o.Path.Base())
 }
 
+// about says in an event which cache it is about, if that is not clear.
+func (w *pushWatcher) about(event map[string]any) {
+	if w.several {
+		event["cache"] = w.cache
+	}
+}
+
 // event prints above the progress, if there is one.
 func (w *pushWatcher) event(line string, event map[string]any) {
+	w.about(event)
 	if w.ui.JSON() {
 		_ = w.ui.Value(event) // strings and numbers always encode
 		return

@@ -49,7 +49,7 @@ type Options struct {
 	Drain bool
 	// Standby: if the queue has another agent, wait until that is gone.
 	Standby bool
-	// Listen opens the agent's socket, once the queue is ours; nil: none.
+	// Listen opens the agent's socket, once the queue is ours; nil, or a nil listener: none.
 	Listen func(context.Context) (net.Listener, error)
 	// Notify tells a service manager of the agent's state, in sd_notify's words; nil: nobody.
 	Notify func(state string)
@@ -430,7 +430,11 @@ func NewListener(q *queue.Queue, passed []net.Listener) func(context.Context) (n
 		if len(name) > maxSocketName {
 			return nil, &SocketNameError{name}
 		}
-		// The queue is locked, so nobody listens there who should.
+		// The queue is locked, so no agent listens there; but a service manager may, to
+		// start one. What it does not hear of, we find by looking.
+		if c, err := dial(ctx, name); err == nil {
+			return nil, c.Close()
+		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("listen on %s: %w", name, err)
 		}

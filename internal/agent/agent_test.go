@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -535,6 +536,28 @@ func TestSocket(t *testing.T) {
 	}
 	if _, ok := errors.AsType[*NotRunningError](WakeAt(t.Context(), w.q.Socket())); !ok {
 		t.Error("the socket is open after the end")
+	}
+}
+
+// A socket on which somebody listens is left alone, and one that is passed is used.
+func TestSocketOfOthers(t *testing.T) {
+	w := newWorld(t)
+	l, err := NewListener(w.q, nil)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if second, err := NewListener(w.q, nil)(t.Context()); second != nil || err != nil {
+		t.Errorf("listens a second time: %v %v", second, err)
+	}
+	if passed, err := NewListener(w.q, []net.Listener{l})(t.Context()); passed != l || err != nil {
+		t.Errorf("took %v %v, want what was passed", passed, err)
+	}
+	o := w.options()
+	o.Listen = NewListener(w.q, nil)
+	_, stop := w.start(o)
+	if err := stop(); err != nil {
+		t.Errorf("an agent without a socket ended with %v", err)
 	}
 }
 

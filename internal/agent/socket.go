@@ -29,6 +29,9 @@ func (a *Agent) serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	if l == nil {
+		return func() {}, nil
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /wake", func(w http.ResponseWriter, _ *http.Request) {
 		a.Wake()

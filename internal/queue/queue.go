@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -90,6 +91,14 @@ func (q *Queue) make() error {
 	}
 	if err := os.Mkdir(q.entries(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
+	}
+	// A hook of root's may come before the agent, which may be another user.
+	if info, err := os.Stat(q.dir); err == nil && os.Geteuid() == 0 {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			if err := os.Chown(q.entries(), int(stat.Uid), int(stat.Gid)); err != nil {
+				return err
+			}
+		}
 	}
 	for _, dir := range append(created, q.entries()) {
 		if err := q.disk.syncDir(filepath.Dir(dir)); err != nil {

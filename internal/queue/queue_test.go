@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,6 +117,31 @@ func TestUnsafeDirectory(t *testing.T) {
 	_, err := Open(dir)
 	if unsafe, ok := errors.AsType[*UnsafeError](err); !ok || unsafe.Dir != dir {
 		t.Errorf("opened a directory of everybody: %v", err)
+	}
+}
+
+// What root makes in a directory of another user's is that user's.
+func TestOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // only root can make it so
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, 12345, 12346); err != nil {
+		t.Fatal(err)
+	}
+	q, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(q.entries())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat := info.Sys().(*syscall.Stat_t); stat.Uid != 12345 || stat.Gid != 12346 {
+		t.Errorf("the entries belong to %d:%d, want 12345:12346", stat.Uid, stat.Gid)
 	}
 }
 
