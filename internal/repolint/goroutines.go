@@ -15,6 +15,7 @@ func goroutines() map[string]string {
 		"blob/s3blob/write.go deleteEach":     "deleteEach, before it returns",
 		"client/push.go upload":               "upload, before it returns",
 		"client/upload.go dump":               "narDump.stop, which put always calls",
+		"cmd/celler/watch.go Run":             "Run, before it returns",
 		"httpapi/narbody.go startBody":        "narBody.close, which the handler always calls",
 		"index/bootstrap.go fetchTables":      "fetchTables, before it returns",
 		"internal/agent/lane.go start":        "Agent.Run, before it returns",
