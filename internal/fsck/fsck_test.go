@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -388,7 +389,20 @@ func testNoAbsence(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.remove(pack.Key(n.orphan()))
-	faulty := blobtest.NewFaulty(w.bucket, blobtest.FaultyOptions{})
+	neverDamaged(t, w, w.bucket)
+	// A listing that leaves an object out, as some do for a while.
+	lagging := hiding{w.bucket, pack.Key(n.packOf("a", "x"))}
+	w.mkNodeOn(lagging).wantKinds(fsck.Mode{Objects: true, Repair: true}, "")
+	neverDamaged(t, w, lagging)
+	n.wantKinds(everything(), "")
+	n.wantPaths("a", "later x y")
+}
+
+// neverDamaged checks and repairs a sound store through a bucket of which each request fails
+// in each way.
+func neverDamaged(t *testing.T, w *world, bucket blob.Bucket) {
+	t.Helper()
+	faulty := blobtest.NewFaulty(bucket, blobtest.FaultyOptions{})
 	f := w.mkNodeOn(faulty)
 	for _, fault := range []blobtest.Fault{blobtest.LostRequest, blobtest.LostResponse, blobtest.Denied, blobtest.ShortBody, blobtest.StaleList} {
 		for k := 0; ; k++ {
@@ -414,8 +428,22 @@ func testNoAbsence(t *testing.T) {
 		}
 	}
 	faulty.Set(nil)
-	n.wantKinds(everything(), "")
-	n.wantPaths("a", "later x y")
+}
+
+// hiding is a bucket whose listings leave an object out.
+type hiding struct {
+	blob.Bucket
+	key blob.Key
+}
+
+func (b hiding) List(ctx context.Context, prefix, after blob.Key) iter.Seq2[blob.Info, error] {
+	return func(yield func(blob.Info, error) bool) {
+		for info, err := range b.Bucket.List(ctx, prefix, after) {
+			if info.Key != b.key && !yield(info, err) {
+				return
+			}
+		}
+	}
 }
 
 // orphan puts an object into the bucket that nobody knows.

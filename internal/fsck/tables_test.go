@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"iter"
 	"strings"
 	"testing"
 
@@ -107,24 +106,19 @@ func TestTablesReplaced(t *testing.T) {
 	}
 }
 
-// sweeping calls do after the first listing of tables.
+// sweeping calls do after ROOT was read for the first time.
 type sweeping struct {
 	blob.Bucket
 	do func()
 }
 
-func (b *sweeping) List(ctx context.Context, prefix, after blob.Key) iter.Seq2[blob.Info, error] {
-	return func(yield func(blob.Info, error) bool) {
-		for info, err := range b.Bucket.List(ctx, prefix, after) {
-			if !yield(info, err) {
-				return
-			}
-		}
-		if do := b.do; do != nil && prefix == "tab/" {
-			b.do = nil
-			do()
-		}
+func (b *sweeping) GetIf(ctx context.Context, key blob.Key, old blob.Tag) ([]byte, blob.Tag, error) {
+	body, tag, err := b.Bucket.GetIf(ctx, key, old)
+	if do := b.do; do != nil && key == wal.RootKey {
+		b.do = nil
+		do()
 	}
+	return body, tag, err
 }
 
 // TestBookmarks looks for what bookmarks need.
