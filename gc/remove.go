@@ -20,13 +20,10 @@ func (r *round) remove(ctx context.Context) (err error) {
 	if !r.due.busy && !r.lookAtChunks() {
 		return nil
 	}
-	r.mark, err = r.cat.BeginMark(ctx)
-	if errors.Is(err, catalog.ErrUncounted) { // an earlier celler made caches here
-		r.o.Progress(Progress{Phase: "count what was never counted"})
-		if _, err = r.cat.Recount(ctx); err == nil {
-			r.mark, err = r.cat.BeginMark(ctx)
-		}
+	if err := r.cat.EnsureCounted(ctx); err != nil {
+		return fmt.Errorf("count what was never counted: %w", err)
 	}
+	r.mark, err = r.cat.BeginMark(ctx)
 	if err != nil {
 		return fmt.Errorf("begin a collection: %w", err)
 	}

@@ -19,7 +19,9 @@ const FormatKey blob.Key = "FORMAT"
 const (
 	formatVersion = 1
 	// protocolVersion is what ROOT's min_reader and min_writer are compared with.
-	protocolVersion = 1
+	protocolVersion = 2
+	// foundedVersion is what they are at first: see ExcludeEarlier.
+	foundedVersion = 1
 	// maxFormatBytes is far more than FORMAT has; what is larger is not ours.
 	maxFormatBytes = 64 << 10
 )
@@ -97,7 +99,7 @@ func (o Founding) Found(ctx context.Context, bucket blob.Bucket, f Format) (Form
 func foundRoot(ctx context.Context, bucket blob.Bucket, env Env, store StoreID, by string) (Root, error) {
 	root := Root{
 		Version: rootVersion, Store: store, Rev: 1,
-		MinReader: protocolVersion, MinWriter: protocolVersion, Features: []string{featureZstd},
+		MinReader: foundedVersion, MinWriter: foundedVersion, Features: []string{featureZstd},
 		By: by, At: env.Now().UTC().Truncate(time.Millisecond),
 	}
 	var err error

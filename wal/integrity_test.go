@@ -198,9 +198,9 @@ func TestGates(t *testing.T) {
 			wantStopped(t, l, wal.ErrTooOld)
 		})
 	}
-	gate("reader", func(r *wal.Root) { r.MinReader = 2 }, false)
+	gate("reader", func(r *wal.Root) { r.MinReader = 3 }, false)
 	gate("feature", func(r *wal.Root) { r.Features = append(r.Features, "sealed") }, false)
-	gate("writer", func(r *wal.Root) { r.MinWriter = 2 }, true)
+	gate("writer", func(r *wal.Root) { r.MinWriter = 3 }, true)
 }
 
 func TestSegmentsThatCannotBeRead(t *testing.T) {

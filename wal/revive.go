@@ -17,7 +17,7 @@ import (
 // nonce. Rev, snapshot, floor and epoch are left to whoever knows what the bucket has
 // seen already.
 func NewRoot(store StoreID, rand io.Reader) (Root, error) {
-	root := Root{Version: rootVersion, Store: store, MinReader: protocolVersion, MinWriter: protocolVersion, Features: []string{featureZstd}}
+	root := Root{Version: rootVersion, Store: store, MinReader: foundedVersion, MinWriter: protocolVersion, Features: []string{featureZstd}}
 	var err error
 	root.Nonce, err = nonce(rand)
 	return root, err

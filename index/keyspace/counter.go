@@ -24,6 +24,8 @@ const (
 	// Recounts counts how often somebody began to put counts right, and fences those
 	// who began before.
 	Recounts Counter = "recounts"
+	// Counts is 2 once all paths are counted, and nobody may commit who does not count.
+	Counts Counter = "counts"
 )
 
 // FirstCount is the value of a counter without a row.
@@ -44,7 +46,7 @@ func DecodeCounterKey(key []byte) (Counter, error) {
 }
 
 func (c Counter) known() bool {
-	return c == UploadEpoch || c == NextCacheID || c == OpenDay || c == Ticks || c == Recounts
+	return c == UploadEpoch || c == NextCacheID || c == OpenDay || c == Ticks || c == Recounts || c == Counts
 }
 
 // AppendCount appends the value of a counter's row.

@@ -53,6 +53,28 @@ func (c *Catalog) Recount(ctx context.Context) (fixed int, err error) {
 	return fixed, nil
 }
 
+// allCounted is what keyspace.Counts says once EnsureCounted has been here.
+const allCounted = 2
+
+// EnsureCounted has an earlier celler refused, which counts nothing, and counts what it
+// has committed; for those who are about to remove what nothing seems to need. It does so
+// once in the life of a store, and goes on where it was broken off.
+func (c *Catalog) EnsureCounted(ctx context.Context) error {
+	if n, err := counter(c.db, keyspace.Counts); err != nil || n >= allCounted {
+		return err
+	}
+	if err := c.wal.ExcludeEarlier(ctx); err != nil {
+		return err
+	}
+	if _, err := c.Recount(ctx); err != nil {
+		return err
+	}
+	_, err := c.wal.Commit(ctx, wal.Op{Name: "all is counted", Cost: 32, Build: func(wal.View) ([]wal.Entry, error) {
+		return []wal.Entry{set(keyspace.AppendCounterKey(nil, keyspace.Counts), keyspace.AppendCount(nil, allCounted))}, nil
+	}})
+	return err
+}
+
 func (c *Catalog) recount(ctx context.Context) (fixed int, err error) {
 	r, err := c.beginRecount(ctx)
 	if err == nil {
