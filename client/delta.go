@@ -22,7 +22,7 @@ import (
 const (
 	// deltaMemory bounds the bytes of NARs, plain or compressed, that are in hand between
 	// being read and being acknowledged.
-	deltaMemory = 96 << 20
+	deltaMemory = 64 << 20
 	// frameWindow is the zstd window of frames. The server takes none with a larger one.
 	frameWindow = 1 << 20
 	// deltaCutters paths are read at a time; deltaAskers queries are under way.
@@ -78,16 +78,15 @@ type delta struct {
 
 // parcel is a path on its way.
 type parcel struct {
-	path     path
-	refs     []*parcel
-	state    parcelState
-	worker   int // by which progress shows it, or -1
-	tries    int // attempts that ended because chunks were gone
-	began    time.Time
-	attempts int // of requests, as far as they failed
-	shown    int64
-	now      *attempt
-	sent     int64
+	path   path
+	refs   []*parcel
+	state  parcelState
+	worker int // by which progress shows it, or -1
+	tries  int // attempts that ended because chunks were gone
+	began  time.Time
+	shown  int64
+	now    *attempt
+	sent   int64
 }
 
 type parcelState uint8
@@ -179,7 +178,7 @@ func newDelta(p *push, info wire.DeltaInfo) (*delta, error) {
 		return nil, fmt.Errorf("push to cache %q: the server's proof key has %d bytes, want %d", p.o.Cache, len(info.ProofKey), len(d.key))
 	}
 	copy(d.key[:], info.ProofKey)
-	if info.FrameBytes < d.profile.Max || info.BatchBytes < leastBatch || info.SegmentBytes < int64(d.profile.Max) || info.BatchSegments < 1 || info.QueryChunks < 1 || info.CommitPaths < 1 {
+	if info.FrameBytes < d.profile.Max || info.BatchBytes < leastBatch || info.SegmentBytes < int64(d.profile.Max) || info.BatchSegments < 1 || info.BatchChunks < 1 || info.QueryChunks < 1 || info.CommitPaths < 1 {
 		return nil, fmt.Errorf("push to cache %q: the server takes frames of %d, segments of %d and batches of %d bytes, which is too little for chunks of up to %d", p.o.Cache, info.FrameBytes, info.SegmentBytes, info.BatchBytes, d.profile.Max)
 	}
 	d.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),

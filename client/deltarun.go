@@ -276,13 +276,14 @@ func (d *delta) send(ctx context.Context, wg *sync.WaitGroup) {
 		return seg.ended == segmentLost
 	})
 	for len(d.pending) > 0 && d.p.limiter.admits(d.running, 0, 0) {
-		n, bytes := 0, int64(0)
+		n, bytes, chunks := 0, int64(0), 0
 		for n < len(d.pending) && n < d.info.BatchSegments {
 			seg := d.pending[n]
-			if n > 0 && (bytes+int64(len(seg.body)) > d.batchBytes || seg.alone) {
+			if n > 0 && (bytes+int64(len(seg.body)) > d.batchBytes || chunks+len(seg.chunks) > d.info.BatchChunks || seg.alone) {
 				break
 			}
 			bytes += int64(len(seg.body))
+			chunks += len(seg.chunks)
 			n++
 			if seg.alone {
 				break
@@ -304,14 +305,14 @@ func (d *delta) send(ctx context.Context, wg *sync.WaitGroup) {
 // batch sends segments.
 func (d *delta) batch(ctx context.Context, segs []*segment) batchDone {
 	done := batchDone{segs: segs}
-	body := wire.AppendBatch(nil)
+	parts := [][]byte{wire.AppendBatch(nil)}
 	for _, seg := range segs {
-		body = append(body, seg.body...)
+		parts = append(parts, seg.body)
+		done.bytes += len(seg.body)
 	}
-	done.bytes = len(body)
 	var answer wire.BatchResult
 	done.err = d.p.c.retrying(ctx, &d.p.budget, d.retried(segs[0].attempt.parcel), func(ctx context.Context, _ int) error {
-		text, err := d.p.c.binary(ctx, deltaPath(d.p.o.Cache, "chunks", d.query()), wire.DeltaContentType, body)
+		text, err := d.p.c.binary(ctx, deltaPath(d.p.o.Cache, "chunks", d.query()), wire.DeltaContentType, parts...)
 		if err != nil {
 			return err
 		}

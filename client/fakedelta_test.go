@@ -58,7 +58,7 @@ func newDeltaServer(t *testing.T) *deltaServer {
 		chunks: map[chunk.Ref][]byte{}, receipts: map[string]receipt{},
 		info: wire.DeltaInfo{
 			Version: 1, Chunking: "fast2016-1k", ChunkMin: 256, ChunkAvg: 1024, ChunkMax: 4096, FrameBytes: 16 << 10, RestoreBytes: 1, BatchBytes: 256 << 10,
-			BatchSegments: 64, SegmentBytes: 64 << 10, QueryChunks: 1000, CommitPaths: 10, MaxNarBytes: 1 << 40, References: wire.ReferencesAccept,
+			BatchSegments: 64, BatchChunks: 10000, SegmentBytes: 64 << 10, QueryChunks: 1000, CommitPaths: 10, MaxNarBytes: 1 << 40, References: wire.ReferencesAccept,
 			ProofKey: bytes.Repeat([]byte{5}, 32), ProofKeyName: "k1",
 		},
 	}

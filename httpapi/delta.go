@@ -34,6 +34,9 @@ const (
 	deltaSegmentBytes = 4 << 20
 	// deltaBatchSegments bounds what is set up for one batch.
 	deltaBatchSegments = 4096
+	// deltaBatchChunks bounds the work for one batch, which may name far more than it
+	// brings: some 128 MiB to be read and hashed.
+	deltaBatchChunks = 8192
 	// deltaQueryChunks is a megabyte of refs.
 	deltaQueryChunks = 65536
 	// deltaCommitPaths is about what one operation of the log holds.
@@ -83,7 +86,7 @@ func (s *server) deltaVersions() []int {
 func (d *delta) batchLimits() wire.BatchLimits {
 	return wire.BatchLimits{
 		ChunkMin: d.limits.Profile.Min, ChunkMax: d.limits.Profile.Max, FrameBytes: d.limits.FrameBytes,
-		SegmentBytes: deltaSegmentBytes, Segments: deltaBatchSegments,
+		SegmentBytes: deltaSegmentBytes, Segments: deltaBatchSegments, Chunks: deltaBatchChunks,
 	}
 }
 
@@ -127,6 +130,7 @@ func (s *server) deltaInfo(x *exchange) error {
 		RestoreBytes:  l.RestoreBytes,
 		BatchBytes:    deltaBatchBytes,
 		BatchSegments: deltaBatchSegments,
+		BatchChunks:   deltaBatchChunks,
 		SegmentBytes:  deltaSegmentBytes,
 		QueryChunks:   deltaQueryChunks,
 		CommitPaths:   deltaCommitPaths,
@@ -328,6 +332,9 @@ func (t *taking) item(ctx context.Context, item *wire.BatchItem) error {
 func (t *taking) failed(err error) error {
 	if bad, ok := errors.AsType[*chunkstore.BadChunkError](err); ok {
 		return badChunk(bad)
+	}
+	if errors.Is(err, wire.ErrBatchChunks) {
+		return tooLarge("The batch has more than %d chunks. Send less at a time.", deltaBatchChunks)
 	}
 	if bad, ok := errors.AsType[*wire.BatchError](err); ok {
 		if errors.Is(bad, io.ErrUnexpectedEOF) {

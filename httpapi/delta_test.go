@@ -141,6 +141,12 @@ func TestDeltaLimits(t *testing.T) {
 	}
 	d.post(many).want(t, 400, wire.ErrorRequest)
 
+	many = wire.AppendBatch(nil)
+	for range 9 {
+		many = wire.AppendSegmentEnd(wire.AppendKnown(wire.AppendSegment(many, chunk.SHAState{}), make([]chunk.Ref, 1000)))
+	}
+	d.post(many).want(t, 413, wire.ErrorTooLarge)
+
 	commit := func(body string) response {
 		return n.call("POST", d.url("commit"), d.token, body, "Content-Type", "application/json")
 	}

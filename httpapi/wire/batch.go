@@ -60,7 +60,12 @@ type BatchLimits struct {
 	FrameBytes   int   // plain bytes of a frame
 	SegmentBytes int64 // plain bytes of a segment
 	Segments     int
+	Chunks       int // of a batch, new and known; more than one segment can have
 }
+
+// ErrBatchChunks is in the BatchError of a batch of too many chunks: it is to be sent as
+// several.
+var ErrBatchChunks = errors.New("too many chunks in a batch")
 
 // FrameChunks is the most chunks of a frame.
 func (l *BatchLimits) FrameChunks() int { return l.FrameBytes/l.ChunkMin + 1 }
@@ -121,6 +126,7 @@ type BatchReader struct {
 	open    bool  // within a segment
 	plain   int64 // bytes of the frames of the segment
 	known   int   // chunks of its K items
+	chunks  int   // of all segments
 	started bool
 	err     error
 	names   []chunk.Name
@@ -249,6 +255,9 @@ func (b *BatchReader) readFrame() (BatchItem, error) {
 	if count == 0 {
 		return BatchItem{}, b.fail("the frame has no chunks")
 	}
+	if err := b.count(count); err != nil {
+		return BatchItem{}, err
+	}
 	b.names, b.sizes = b.names[:0], b.sizes[:0]
 	plain := 0
 	for i := range count {
@@ -311,6 +320,9 @@ func (b *BatchReader) readKnown() (BatchItem, error) {
 	if count == 0 {
 		return BatchItem{}, b.fail("no chunks, want some")
 	}
+	if err := b.count(count); err != nil {
+		return BatchItem{}, err
+	}
 	b.known += int(count)
 	b.refs = b.refs[:0]
 	for range count {
@@ -321,6 +333,14 @@ func (b *BatchReader) readKnown() (BatchItem, error) {
 		b.refs = append(b.refs, chunk.RefAt(ref[:]))
 	}
 	return BatchItem{Kind: BatchKnown, Refs: b.refs}, nil
+}
+
+// count counts the chunks of an item.
+func (b *BatchReader) count(n uint64) error {
+	if b.chunks += int(n); b.chunks > b.limits.Chunks {
+		return b.fail("%w, want at most %d", ErrBatchChunks, b.limits.Chunks)
+	}
+	return nil
 }
 
 // uvarint reads a number in its shortest form.

@@ -16,7 +16,7 @@ import (
 )
 
 func testLimits() BatchLimits {
-	return BatchLimits{ChunkMin: 4, ChunkMax: 16, FrameBytes: 64, SegmentBytes: 128, Segments: 3}
+	return BatchLimits{ChunkMin: 4, ChunkMax: 16, FrameBytes: 64, SegmentBytes: 128, Segments: 3, Chunks: 40}
 }
 
 func stateAfter(text string) chunk.SHAState {
@@ -160,6 +160,16 @@ func TestBatchRefused(t *testing.T) {
 		if bad, ok := errors.AsType[*BatchError](err); !ok || !strings.Contains(bad.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+	body := AppendSegmentEnd(AppendKnown(AppendSegment(AppendBatch(nil), chunk.SHAState{}), make([]chunk.Ref, 33)))
+	body = AppendFrame(AppendSegment(body, chunk.SHAState{}), names(8), sizes(5, 5, 5, 5, 5, 5, 5, 5), []byte("frame"))
+	long := NewBatchReader(bytes.NewReader(body), testLimits())
+	var err error
+	for err == nil {
+		_, err = long.Next()
+	}
+	if !errors.Is(err, ErrBatchChunks) || !strings.Contains(err.Error(), "segment 1, item 0") {
+		t.Errorf("41 chunks: %v", err)
 	}
 	broken := errors.New("the line broke")
 	b := NewBatchReader(io.MultiReader(bytes.NewReader(begin), iotest.ErrReader(broken)), testLimits())

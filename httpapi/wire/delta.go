@@ -34,6 +34,7 @@ type DeltaInfo struct {
 	RestoreBytes  int    `json:"restore_bytes"`
 	BatchBytes    int64  `json:"batch_bytes"`
 	BatchSegments int    `json:"batch_segments"`
+	BatchChunks   int    `json:"batch_chunks"` // new and known
 	SegmentBytes  int64  `json:"segment_bytes"`
 	QueryChunks   int    `json:"query_chunks"`
 	CommitPaths   int    `json:"commit_paths"`
@@ -52,7 +53,7 @@ const (
 
 // Limits returns what the info says of batches.
 func (i *DeltaInfo) Limits() BatchLimits {
-	return BatchLimits{ChunkMin: i.ChunkMin, ChunkMax: i.ChunkMax, FrameBytes: i.FrameBytes, SegmentBytes: i.SegmentBytes, Segments: i.BatchSegments}
+	return BatchLimits{ChunkMin: i.ChunkMin, ChunkMax: i.ChunkMax, FrameBytes: i.FrameBytes, SegmentBytes: i.SegmentBytes, Segments: i.BatchSegments, Chunks: i.BatchChunks}
 }
 
 // BatchResult is the answer to a batch: what became of each segment, in their order.
