@@ -245,18 +245,24 @@ func decodeAnswer(request string, text []byte, answer any) error {
 	return nil
 }
 
-// binary posts bytes and returns the bytes of the answer. It makes one attempt, which fails
-// when nothing moves for too long.
-func (c *Client) binary(ctx context.Context, path, contentType string, body []byte) ([]byte, error) {
+// binary posts parts, one after another, and returns the bytes of the answer. It makes one
+// attempt, which fails when nothing moves for too long.
+func (c *Client) binary(ctx context.Context, path, contentType string, parts ...[]byte) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	m := newMeter(io.NopCloser(bytes.NewReader(body)), c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
+	size := int64(0)
+	readers := make([]io.Reader, len(parts))
+	for i, p := range parts {
+		size += int64(len(p))
+		readers[i] = bytes.NewReader(p)
+	}
+	m := newMeter(io.NopCloser(io.MultiReader(readers...)), c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
 	defer m.finish()
 	req, err := c.request(ctx, http.MethodPost, path, m)
 	if err != nil {
 		return nil, final(err)
 	}
-	req.ContentLength = int64(len(body))
+	req.ContentLength = size
 	req.Header.Set("Content-Type", contentType)
 	return c.exchange(req)
 }

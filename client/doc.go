@@ -30,7 +30,7 @@
 // # Memory
 //
 // A NAR is read from the store directory while it is sent. A push of chunks has at most
-// 96 MiB of NARs in hand, one of whole NARs at most 5 MiB per upload, most of it small
+// 64 MiB of NARs in hand, one of whole NARs at most 5 MiB per upload, most of it small
 // files read ahead, whatever the size of the NARs; and about 1 KiB per path of the closure.
 //
 // # Concurrency

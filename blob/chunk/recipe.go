@@ -241,12 +241,6 @@ func (d *decoder) fail(format string, args ...any) {
 	}
 }
 
-func (d *decoder) version(want byte) {
-	if got := d.byte(); d.err == nil && got != want {
-		d.fail("version is %d, want %d", got, want)
-	}
-}
-
 func (d *decoder) byte() byte {
 	if d.err != nil {
 		return 0
