@@ -5,7 +5,9 @@ import (
 	"maps"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/blobtest"
 	"github.com/celler/celler/wal"
 )
@@ -54,7 +56,15 @@ func TestRequestCounts(t *testing.T) {
 func TestConcurrentCommitsShareSegments(t *testing.T) {
 	const writers, each = 8, 50
 	bucket := mkBucket(t)
-	counter := blobtest.Count(bucket)
+	// A create takes as long as it takes others to ask for one.
+	slow := blobtest.NewFaulty(bucket, blobtest.FaultyOptions{Delay: 5 * time.Millisecond})
+	slow.Set(func(_ int, op string, _ blob.Key) blobtest.Fault {
+		if op == "create" {
+			return blobtest.Slow
+		}
+		return blobtest.None
+	})
+	counter := blobtest.Count(slow)
 	l, st := mustOpen(t, counter, wal.Options{})
 	var wg sync.WaitGroup
 	for w := range writers {
