@@ -61,10 +61,6 @@ func (s *soak) finish(t *testing.T) {
 // fsck has the bucket read from end to end.
 func (s *soak) fsck(t *testing.T) {
 	t.Helper()
-	if !s.has(t.Context(), "fsck") {
-		t.Log("this celler has no fsck")
-		return
-	}
 	out, err := s.run(t.Context(), 0, "fsck", "--read", "--bucket", bucketAt(s.s3))
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -155,12 +155,6 @@ func (r *soakRig) run(ctx context.Context, offset int, args ...string) (string, 
 	return out.String(), nil
 }
 
-// has reports whether this celler has a verb.
-func (r *soakRig) has(ctx context.Context, verb ...string) bool {
-	_, err := r.run(ctx, 0, append(verb, "--help")...)
-	return err == nil
-}
-
 // floor is where the log begins, as ROOT says in the S3 server's directory.
 func (r *soakRig) floor() uint64 {
 	text, err := os.ReadFile(filepath.Join(r.root, "celler", "soak", "ROOT"))
