@@ -219,7 +219,7 @@ func (m *Mark) Expire(ctx context.Context, processed uint32, e Expiry) (sum Expi
 			if err != nil {
 				return nil, err
 			}
-			return expire(v, &e, part, touches, &one)
+			return expire(v, &e, part, touches, m.catalog.mutants, &one)
 		}})
 		if err != nil {
 			return sum, fmt.Errorf("expire paths: %w", err)
@@ -231,13 +231,16 @@ func (m *Mark) Expire(ctx context.Context, processed uint32, e Expiry) (sum Expi
 	return sum, nil
 }
 
-func expire(v wal.View, e *Expiry, paths []Use, touches []Touch, done *Expired) ([]wal.Entry, error) {
+func expire(v wal.View, e *Expiry, paths []Use, touches []Touch, mutants Mutants, done *Expired) ([]wal.Entry, error) {
 	if _, counted, err := v.Get(keyspace.AppendTotalsKey(nil, e.Cache)); !counted || err != nil {
 		return nil, err // the cache was destroyed meanwhile
 	}
 	roots, err := pinned(v, e.Cache)
 	if err != nil {
 		return nil, err
+	}
+	if mutants.noPinCheck() {
+		roots = nil
 	}
 	spared, err := reached(v, e, touches, roots)
 	if err != nil {

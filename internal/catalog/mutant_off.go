@@ -15,3 +15,4 @@ func (Mutants) noUploadFence() bool { return false }
 func (Mutants) noMoveCheck() bool   { return false }
 func (Mutants) noSoundCheck() bool  { return false }
 func (Mutants) noDiffCheck() bool   { return false }
+func (Mutants) noPinCheck() bool    { return false }

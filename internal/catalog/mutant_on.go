@@ -24,6 +24,9 @@ type Mutants struct {
 	NoSoundCheck bool
 	// NoDiffCheck restores although what it was worked out from has changed.
 	NoDiffCheck bool
+	// NoPinCheck lets a collector remove what is pinned if it does not see itself that
+	// it is.
+	NoPinCheck bool
 }
 
 func (m Mutants) noTouchCheck() bool  { return m.NoTouchCheck }
@@ -34,3 +37,4 @@ func (m Mutants) noUploadFence() bool { return m.NoUploadFence }
 func (m Mutants) noMoveCheck() bool   { return m.NoMoveCheck }
 func (m Mutants) noSoundCheck() bool  { return m.NoSoundCheck }
 func (m Mutants) noDiffCheck() bool   { return m.NoDiffCheck }
+func (m Mutants) noPinCheck() bool    { return m.NoPinCheck }

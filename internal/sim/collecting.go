@@ -37,6 +37,7 @@ type Collecting struct {
 	Nodes      int
 	Pushers    int // each performs Ops operations on nodes of its choice
 	Ops        int
+	Deletes    int // for ten other operations, beside the one that is
 	Readers    int // each reads twice as many paths, slowly
 	Collectors int // each performs Rounds rounds, or parts of them
 	Rounds     int

@@ -32,12 +32,16 @@ func (c *collecting) settleAll(ctx context.Context) {
 	}()
 	c.on(n, func(s *service) {
 		c.audit(s, "at the end", false)
-		c.checkBookmarks(s)
-		for range 8 { // and a month later, when everything that nobody keeps must be gone
-			c.sleep(ctx, n.name, 5*24*time.Hour)
-			c.round(s, -1, 99)
+		pass := func(rounds int) {
+			for range rounds {
+				c.sleep(ctx, n.name, 5*24*time.Hour)
+				c.round(s, -1, 99)
+			}
 		}
-		c.audit(s, "a month later", true)
+		pass(5)
+		c.checkBookmarks(s)
+		pass(4) // by now everything that nobody keeps must be gone
+		c.audit(s, "long after", true)
 	})
 }
 

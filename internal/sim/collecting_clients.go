@@ -53,7 +53,9 @@ func (c *collecting) pusher(ctx context.Context, i int) {
 	for range c.Collecting.Ops {
 		c.w.Pause(name, "operation")
 		path := fmt.Sprintf("p%d", rng.IntN(len(simPaths)))
-		switch rng.IntN(10) {
+		switch rng.IntN(10 + c.Deletes) {
+		default:
+			c.delete(name, rng, path)
 		case 0, 1, 2, 3:
 			c.push(name, rng, path, rng.IntN(4) == 0)
 		case 4, 5:
@@ -201,7 +203,7 @@ func (c *collecting) linger(ctx context.Context, name string, rng *rand.Rand) {
 }
 
 func (c *collecting) delete(name string, rng *rand.Rand, path string) {
-	w := catalog.Withdrawal{Cache: simCache, HashParts: []nix.HashPart{simPath(path).HashPart()}, Pinned: true, Purge: rng.IntN(2) == 0, Now: rng.IntN(3) == 0}
+	w := catalog.Withdrawal{Cache: simCache, HashParts: []nix.HashPart{simPath(path).HashPart()}, Pinned: true, Purge: rng.IntN(3) == 0, Now: rng.IntN(6) == 0}
 	c.onAny(name, rng, func(s *service) {
 		var end func(error)
 		c.knows(func(f *facts) {
@@ -267,8 +269,8 @@ func (c *collecting) reader(ctx context.Context, i int) {
 		for range rng.IntN(5) {
 			c.w.Pause(name, "has read the narinfo")
 		}
-		if rng.IntN(3) == 0 {
-			c.sleep(ctx, name, time.Duration(rng.IntN(2*24))*time.Hour)
+		if rng.IntN(2) == 0 {
+			c.sleep(ctx, name, time.Duration(rng.IntN(70))*time.Hour)
 		}
 		c.on(n, func(s *service) { c.fetch(s, name, rng, path, began) })
 	}
@@ -298,7 +300,7 @@ func (c *collecting) fetch(s *service, name string, rng *rand.Rand, path string,
 		for range rng.IntN(3) {
 			c.w.Pause(name, "downloads")
 		}
-		if rng.IntN(8) == 0 { // over a slow line
+		if rng.IntN(4) == 0 { // over a slow line
 			c.sleep(s.ctx, name, time.Duration(rng.IntN(10))*time.Hour)
 		}
 	})

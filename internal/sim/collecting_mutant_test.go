@@ -15,21 +15,22 @@ import (
 // bound of seeds. from is where to begin: not far from the seed that is known to find it.
 func TestCollectingMutantsAreCaught(t *testing.T) {
 	crowded := func(c *Collecting) { *c = crowdedTrial(c.Seed) }
+	read := func(c *Collecting) { *c = readTrial(c.Seed) }
 	for _, c := range []struct {
 		name   string
 		broken func(*Collecting)
 		from   uint64
 	}{
-		{"a push is not checked for condemned chunks", func(c *Collecting) { c.Catalog = catalog.Mutants{NoChunkCheck: true} }, 1},
-		{"a collector does not look at touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouchCheck: true} }, 1},
-		{"nothing leaves touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouches: true} }, 1},
-		{"a later collector does not fence", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoFence: true} }, 1},
+		{"a push is not checked for condemned chunks", func(c *Collecting) { c.Catalog = catalog.Mutants{NoChunkCheck: true} }, 43},
+		{"a collector does not look at touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouchCheck: true} }, 127},
+		{"nothing leaves touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouches: true} }, 127},
+		{"a later collector does not fence", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoFence: true} }, 16},
 		{"old uploads are committed", func(c *Collecting) { c.Catalog = catalog.Mutants{NoUploadFence: true} }, 1},
 		{"uploads are swept early", func(c *Collecting) { c.GC = gc.Mutants{SweepEarly: true} }, 1},
 		{"packs are moved unseen", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoMoveCheck: true} }, 1},
-		{"objects are deleted under readers", func(c *Collecting) { c.GC = gc.Mutants{DeleteBeforeGrace: true} }, 1},
-		{"NARs are removed that clients may ask for", func(c *Collecting) { c.GC = gc.Mutants{IgnoreGrace: true} }, 1},
-		{"pins keep nothing", func(c *Collecting) { c.GC = gc.Mutants{NoPins: true} }, 1},
+		{"objects are deleted under readers", func(c *Collecting) { read(c); c.GC = gc.Mutants{DeleteBeforeGrace: true} }, 1},
+		{"NARs are removed that clients may ask for", func(c *Collecting) { read(c); c.GC = gc.Mutants{IgnoreGrace: true} }, 1},
+		{"pins keep nothing", func(c *Collecting) { c.GC, c.Catalog = gc.Mutants{NoPins: true}, catalog.Mutants{NoPinCheck: true} }, 1},
 		{"references keep nothing", func(c *Collecting) { c.GC = gc.Mutants{NoReferences: true} }, 1},
 		{"bookmarks keep no NARs", func(c *Collecting) { c.GC = gc.Mutants{NoBookmarks: true} }, 1},
 		{"bookmarks keep no snapshots", func(c *Collecting) { c.Compact = compact.Mutants{NoBookmarks: true} }, 1},

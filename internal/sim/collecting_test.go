@@ -24,6 +24,13 @@ func crowdedTrial(seed uint64) Collecting {
 	return c
 }
 
+// readTrial is one with many readers, who are slow, and of paths that are deleted.
+func readTrial(seed uint64) Collecting {
+	c := collectingTrial(seed)
+	c.Readers, c.Ops, c.Deletes, c.Rounds, c.Compactors, c.Operators = 6, 16, 5, 20, 0, 0
+	return c
+}
+
 func runCollecting(t *testing.T, c Collecting) (res CollectingResult) {
 	t.Helper()
 	if *trace {
