@@ -15,6 +15,7 @@ type pathCmd struct {
 	List   pathListCmd   `cmd:"" help:"List the store paths of a cache."`
 	Info   pathInfoCmd   `cmd:"" aliases:"show" help:"Show what a cache knows of a store path."`
 	Delete pathDeleteCmd `cmd:"" help:"Withdraw store paths from a cache."`
+	Log    pathLogCmd    `cmd:"" help:"Print the log of the build of a store path."`
 }
 
 type pathListCmd struct {

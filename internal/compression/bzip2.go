@@ -24,11 +24,11 @@ type bzip2Writer struct {
 }
 
 const (
-	bzip2Block    = 100_000 - 20
-	bzip2MaxRun   = 4 + 251
-	bzip2Select   = 50 // symbols that share a choice of code
-	bzip2BlockMag = 0x314159265359
-	bzip2EndMag   = 0x177245385090
+	bzip2Block     = 100_000 - 20
+	bzip2MaxRun    = 4 + 251
+	bzip2Select    = 50 // symbols that share a choice of code
+	bzip2BlockMark = 0x314159265359
+	bzip2EndMark   = 0x177245385090
 )
 
 func newBzip2Writer(w io.Writer) *bzip2Writer {
@@ -105,7 +105,7 @@ func (b *bzip2Writer) flush() {
 	sum := ^b.sum
 	b.all = (b.all<<1 | b.all>>31) ^ sum
 	last, origin := transform(b.block)
-	b.put(bzip2BlockMag, 48)
+	b.put(bzip2BlockMark, 48)
 	b.put(uint64(sum), 32)
 	b.put(0, 1) // not randomised
 	b.put(uint64(origin), 24)
@@ -237,7 +237,7 @@ func (b *bzip2Writer) Close() error {
 		b.endRun()
 	}
 	b.flush()
-	b.put(bzip2EndMag, 48)
+	b.put(bzip2EndMark, 48)
 	b.put(uint64(b.all), 32)
 	if b.n > 0 {
 		b.put(0, 8-b.n)

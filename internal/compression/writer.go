@@ -86,7 +86,7 @@ func (x *xzWriter) begin() {
 		return
 	}
 	x.begun, x.first = true, true
-	h := append([]byte(xzMagic), 0, xzCheckCRC32)
+	h := append([]byte(xzBeginning), 0, xzCheckCRC32)
 	h = binary.LittleEndian.AppendUint32(h, crc32.ChecksumIEEE(h[6:8]))
 	block := []byte{xzBlockHeader/4 - 1, 0, xzFilterLZMA2, 1, xzDict64K, 0, 0, 0}
 	block = binary.LittleEndian.AppendUint32(block, crc32.ChecksumIEEE(block))
@@ -129,6 +129,6 @@ func (x *xzWriter) Close() error {
 	footer := binary.LittleEndian.AppendUint32(nil, uint32((len(tail)-at)/4-1))
 	footer = append(footer, 0, xzCheckCRC32)
 	tail = binary.LittleEndian.AppendUint32(tail, crc32.ChecksumIEEE(footer))
-	x.put(append(append(tail, footer...), xzFooterMagic...))
+	x.put(append(append(tail, footer...), xzEnding...))
 	return x.err
 }

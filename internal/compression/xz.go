@@ -17,8 +17,8 @@ import (
 // known by better hashes.
 
 const (
-	xzMagic       = "\xfd7zXZ\x00"
-	xzFooterMagic = "YZ"
+	xzBeginning   = "\xfd7zXZ\x00"
+	xzEnding      = "YZ"
 	xzHeaderBytes = 12
 	xzFilterLZMA2 = 0x21
 	xzCheckCRC32  = 1
@@ -148,8 +148,8 @@ func (x *xzReader) header() error {
 
 func xzStream(h []byte) error {
 	switch {
-	case string(h[:6]) != xzMagic:
-		return fmt.Errorf("it begins with %x, want %x", h[:6], xzMagic)
+	case string(h[:6]) != xzBeginning:
+		return fmt.Errorf("it begins with %x, want %x", h[:6], xzBeginning)
 	case h[6] != 0 || h[7] > 15:
 		return fmt.Errorf("flags of the stream are %x", h[6:8])
 	case binary.LittleEndian.Uint32(h[8:]) != crc32.ChecksumIEEE(h[6:8]):
@@ -246,7 +246,7 @@ func (x *xzReader) index() error {
 		return errXzTruncated
 	}
 	footer := tail[len(tail)-xzHeaderBytes:]
-	if string(footer[10:]) != xzFooterMagic || binary.LittleEndian.Uint32(footer) != crc32.ChecksumIEEE(footer[4:10]) || footer[9] != x.flags[1] {
+	if string(footer[10:]) != xzEnding || binary.LittleEndian.Uint32(footer) != crc32.ChecksumIEEE(footer[4:10]) || footer[9] != x.flags[1] {
 		return errors.New("the footer is damaged")
 	}
 	x.open = false
