@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/celler/celler/blob/chunk"
@@ -57,6 +58,7 @@ type delta struct {
 	limits  chunkstore.Limits
 	keyName string
 	checks  nameLocks // of NARs that are being looked into
+	lists   listings  // of NARs that were taken in whole
 }
 
 func newDelta(key []byte, limits chunkstore.Limits) *delta {
@@ -234,7 +236,7 @@ func (s *server) deltaChunks(x *exchange) error {
 		return err
 	}
 	defer batch.Close()
-	t := &taking{batch: batch, in: wire.NewBatchReader(body, s.delta.batchLimits())}
+	t := &taking{s: s, batch: batch, in: wire.NewBatchReader(body, s.delta.batchLimits())}
 	if err := t.run(x.r.Context()); err != nil {
 		return t.failed(err)
 	}
@@ -258,6 +260,9 @@ func (s *server) deltaChunks(x *exchange) error {
 			continue
 		}
 		r := receiptOf(&segs[i], t.segments[i].whole)
+		if r.whole {
+			s.delta.lists.put(r.after.Sum(), t.segments[i].listing)
+		}
 		result.Segments[i].Receipt = s.delta.sealer.seal(&r, cache.Name, x.grant.Subject)
 	}
 	s.metrics.deltaSent.Add(t.sent)
@@ -271,6 +276,7 @@ func (s *server) deltaChunks(x *exchange) error {
 
 // taking is a batch that is being taken in.
 type taking struct {
+	s        *server
 	batch    *chunkstore.Batch
 	in       *wire.BatchReader
 	segments []taken
@@ -282,8 +288,9 @@ type taking struct {
 
 // taken is what is remembered of a segment.
 type taken struct {
-	known int  // chunks of its K items
-	whole bool // it is a whole NAR
+	known   int    // chunks of its K items
+	whole   bool   // it is a whole NAR
+	listing []byte // of that, as it is kept
 }
 
 func (t *taking) run(ctx context.Context) error {
@@ -309,6 +316,7 @@ func (t *taking) item(ctx context.Context, item *wire.BatchItem) error {
 		t.judge = nil
 		if item.State == (chunk.SHAState{}) {
 			t.judge = &grammar{nar: nar.NewVerifier()}
+			t.judge.nar.OnEntry = t.judge.list.entry
 			return t.batch.Begin(item.State, t.judge)
 		}
 		return t.batch.Begin(item.State, nil)
@@ -323,7 +331,10 @@ func (t *taking) item(ctx context.Context, item *wire.BatchItem) error {
 		if err := t.batch.End(ctx); err != nil {
 			return err
 		}
-		t.segments[len(t.segments)-1].whole = t.judge != nil && t.judge.nar.Close() == nil
+		if t.judge != nil && t.judge.nar.Close() == nil {
+			seg := &t.segments[len(t.segments)-1]
+			seg.whole, seg.listing = true, t.judge.list.pack(t.s)
+		}
 	}
 	return nil
 }
@@ -354,9 +365,53 @@ func (t *taking) failed(err error) error {
 }
 
 // grammar judges a NAR on the side: what it finds is a remark and no error.
-type grammar struct{ nar *nar.Verifier }
+type grammar struct {
+	nar  *nar.Verifier
+	list lister
+}
 
 func (g *grammar) Write(p []byte) (int, error) {
 	_, _ = g.nar.Write(p) // it remembers
 	return len(p), nil
+}
+
+// listings remembers the listings of NARs that were taken in as one segment, from there to
+// their commit. What is forgotten is made again when somebody asks for it.
+type listings struct {
+	mu    sync.Mutex          // guards the others
+	packs map[[32]byte][]byte // by NAR hash
+	order [][32]byte          // oldest first
+	bytes int
+}
+
+// listingBytes bounds all of them together, keys included.
+const listingBytes = 4 << 20
+
+func (l *listings) put(narHash [32]byte, packed []byte) {
+	if packed == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, there := l.packs[narHash]; there {
+		return
+	}
+	if l.packs == nil {
+		l.packs = make(map[[32]byte][]byte)
+	}
+	l.packs[narHash] = packed
+	l.order = append(l.order, narHash)
+	l.bytes += len(packed) + len(narHash)
+	for l.bytes > listingBytes {
+		oldest := l.order[0]
+		l.order = l.order[1:]
+		l.bytes -= len(l.packs[oldest]) + len(oldest)
+		delete(l.packs, oldest)
+	}
+}
+
+func (l *listings) get(narHash [32]byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.packs[narHash]
 }

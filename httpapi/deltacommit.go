@@ -243,9 +243,11 @@ func (c *committing) join(ctx context.Context, i int) error {
 	}
 	c.pubs[i].Recipe = recipe
 	if len(p.receipts) == 1 && p.receipts[0].whole {
+		c.pubs[i].Listing = s.delta.lists.get(p.up.narHash)
 		return nil
 	}
-	switch err := s.checkNar(ctx, &recipe); {
+	c.pubs[i].Listing, err = s.checkNar(ctx, &recipe)
+	switch {
 	case stale(err):
 		return c.note(i, nil)
 	case err != nil:
@@ -375,51 +377,40 @@ func (c *committing) answer(seq catalog.Seq, published []catalog.Published) erro
 }
 
 // checkNar looks into a NAR whose segments came one by one: it reads what is not the
-// contents of files, and passes over these.
-func (s *server) checkNar(ctx context.Context, recipe *chunk.Recipe) error {
+// contents of files, and passes over these. It returns the listing, if that is short.
+func (s *server) checkNar(ctx context.Context, recipe *chunk.Recipe) (listing []byte, err error) {
 	unlock, err := s.delta.checks.lock(ctx, recipe.NarHash)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	if known, err := s.cat.HasRecipe(recipe.NarHash); known || err != nil {
-		return err // it was looked into when it came first
+		return nil, err // it was looked into when it came first
 	}
 	ctx, cancel := context.WithTimeout(ctx, deltaCheckTime)
 	defer cancel()
 	r, err := s.chunks.OpenPlain(ctx, recipe)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = r.Close() }() // it was read, or the error was told
-	return walkNar(r)
+	return s.walkNar(r)
 }
 
-// skipBytes is how long the contents of a file are that are not worth reading. What is
-// shorter lies in the same chunk as its neighbours as a rule.
-const skipBytes = 64 << 10
-
-// walkNar checks that r is exactly one NAR, without reading long contents.
-func walkNar(r io.ReadSeeker) error {
-	v := nar.NewVerifier()
-	buf := make([]byte, 32<<10)
+// walkNar checks that r is exactly one NAR, without reading long contents, and returns its
+// listing.
+func (s *server) walkNar(r io.ReadSeeker) (listing []byte, err error) {
+	n := nar.NewSeekReader(r)
+	var list lister
 	for {
-		if n := v.Contents(); n > skipBytes {
-			if _, err := r.Seek(n, io.SeekCurrent); err != nil {
-				return err
-			}
-			v.Skip(n)
+		h, err := n.Next()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return list.pack(s), nil
 		}
-		n, err := r.Read(buf)
-		if _, err := v.Write(buf[:n]); err != nil {
-			return err
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return v.Close()
-		case err != nil:
-			return err
-		}
+		list.entry(h)
 	}
 }
 

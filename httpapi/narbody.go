@@ -227,10 +227,19 @@ func (l *lister) entry(h *nar.Header) {
 // listing returns the listing of a NAR that was found good, compressed as it is kept; nil if
 // it is too long, or cannot be written at all.
 func (b *narBody) listing(s *server) []byte {
-	if !b.judged() || b.judge.list.over {
+	if !b.judged() {
 		return nil
 	}
-	text, err := b.judge.list.l.Finish()
+	return b.judge.list.pack(s)
+}
+
+// pack returns the listing of a NAR that has ended, compressed as it is kept; nil if it is
+// too long, or cannot be written at all.
+func (l *lister) pack(s *server) []byte {
+	if l.over {
+		return nil
+	}
+	text, err := l.l.Finish()
 	if err != nil {
 		return nil
 	}
