@@ -403,7 +403,12 @@ func (a *Agent) finish(ctx context.Context, o outcome) {
 	a.running--
 	a.totals.Uploaded += o.uploaded
 	a.totals.Bytes += o.bytes
-	ill := l.failures > 0
+	if o.arrived() {
+		l.lastDone = now
+		if l.failures > 0 {
+			l.forgive(now) // but those of this batch, which failed beside what arrived
+		}
+	}
 	for _, it := range o.batch {
 		it.pushing = false
 		v, decided := o.verdicts[it]
@@ -412,13 +417,7 @@ func (a *Agent) finish(ctx context.Context, o outcome) {
 		case v.err != nil:
 			a.fail(ctx, it, v, now)
 		default:
-			if sent := a.count(ctx, it, o.gone); sent > 0 {
-				l.lastDone = now
-				if ill {
-					ill = false
-					l.forgive(now)
-				}
-			}
+			a.count(ctx, it, o.gone)
 			a.drop(ctx, it)
 			a.resolve(it, nil)
 		}
@@ -445,6 +444,16 @@ func (a *Agent) finish(ctx context.Context, o outcome) {
 	}
 }
 
+// arrived reports whether the cache has taken something.
+func (o *outcome) arrived() bool {
+	for it, v := range o.verdicts {
+		if v.err == nil && slices.ContainsFunc(it.entry.Paths, func(p nix.StorePath) bool { return !o.gone[p] }) {
+			return true
+		}
+	}
+	return false
+}
+
 // fail notes that an item failed.
 func (a *Agent) fail(ctx context.Context, it *item, v verdict, now time.Time) {
 	it.attempts++
@@ -466,8 +475,8 @@ func (l *lane) forgive(now time.Time) {
 	}
 }
 
-// count counts the paths of an item that is done, and returns how many are in the cache.
-func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool) (sent int) {
+// count counts the paths of an item that is done.
+func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool) {
 	cache := it.entry.Target.Cache
 	for _, p := range it.entry.Paths {
 		if gone[p] {
@@ -475,9 +484,7 @@ func (a *Agent) count(ctx context.Context, it *item, gone map[nix.StorePath]bool
 			a.o.Logger.WarnContext(ctx, "a queued path is not in the local store any more, and is dropped", "cache", cache, "store_path", p.String())
 			continue
 		}
-		sent++
 		a.totals.Pushed++
 		a.o.Logger.InfoContext(ctx, "pushed", "cache", cache, "store_path", p.String())
 	}
-	return sent
 }
