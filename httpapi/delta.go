@@ -42,9 +42,9 @@ const (
 	deltaQueryChunks = 65536
 	// deltaCommitPaths is about what one operation of the log holds.
 	deltaCommitPaths = 1000
-	// deltaCommitBytes is the longest body of a commit or a join: receipts for a TiB
-	// that is all new, joined.
-	deltaCommitBytes = 32 << 20
+	// deltaCommitBytes is the longest body of a commit or a join: some 5000 receipts, or
+	// those of half a TiB that is all new, joined.
+	deltaCommitBytes = 8 << 20
 	// deltaMemoryWait is how long a batch waits for memory. Then its client is told to
 	// come back, and to send less at a time.
 	deltaMemoryWait = 10 * time.Second
