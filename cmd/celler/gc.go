@@ -130,6 +130,9 @@ func (c *gcRunCmd) print(a *app, rep *node.GCReport) {
 	if rep.Recipes > 0 {
 		a.ui.Data("%s %s of paths that left", did("removed", "would remove"), ui.Plural(rep.Recipes, "NAR", "NARs"))
 	}
+	if rep.Uploads+rep.Sides > 0 {
+		a.ui.Data("removed %s of plain Nix whose NAR is gone, and %s that outlived their paths", ui.Plural(rep.Uploads, "URL", "URLs"), ui.Plural(rep.Sides, "log or the like", "logs and the like"))
+	}
 	if rep.Condemned > 0 {
 		a.ui.Data("%s %s of %s that nothing names any more", did("condemned", "would condemn"), ui.Plural(rep.Condemned, "chunk", "chunks"), ui.Size(rep.Dead))
 	}

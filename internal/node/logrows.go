@@ -28,6 +28,12 @@ func bookKeyName(key []byte) (name string, ok bool) {
 		return hex.EncodeToString(rest), true
 	case (row == keyspace.ObjectPrefix || row == keyspace.BuriedPrefix || row == keyspace.VerifiedPrefix) && len(rest) == 12:
 		return chunk.PackID{Epoch: number(0), Rand: binary.BigEndian.Uint64(rest[4:])}.String(), true
+	case row == keyspace.UploadPrefix && len(rest) == 4+32:
+		return fmt.Sprintf("cache %d file %x", number(0), rest[4:]), true
+	case row == keyspace.ListingPrefix && len(rest) == 32:
+		return hex.EncodeToString(rest), true
+	case row == keyspace.SidePrefix && len(rest) > 6:
+		return fmt.Sprintf("cache %d kind %d %q", number(0), rest[4], rest[5:len(rest)-1]), true
 	case row == keyspace.FormerPrefix && len(rest) == 32+4+20:
 		return fmt.Sprintf("%x cache %d %v", rest[:32], number(32), nix.HashPart(rest[36:])), true
 	case row == keyspace.LastUsePrefix && len(rest) == 4+20:
@@ -79,6 +85,18 @@ func describeBooks(out *LogEntry, key, value []byte) (ok bool, err error) {
 	case keyspace.FormerPrefix:
 		f, err := keyspace.DecodeFormer(key, value)
 		out.fill(fmt.Sprintf("until day %d", f.Day), "day", f.Day)
+		return true, err
+	case keyspace.UploadPrefix:
+		u, err := keyspace.DecodeUpload(key, value)
+		out.fill(fmt.Sprintf("NAR %x of %d bytes, %s", u.NarHash, u.NarSize, u.Compression), "nar_hash", hex.EncodeToString(u.NarHash[:]), "nar_bytes", u.NarSize, "file_bytes", u.FileSize, "compression", u.Compression, "claimed", u.Claimed)
+		return true, err
+	case keyspace.ListingPrefix:
+		l, err := keyspace.DecodeListing(key, value)
+		out.fill(fmt.Sprintf("%d bytes", len(l.Zstd)), "bytes", len(l.Zstd))
+		return true, err
+	case keyspace.SidePrefix:
+		s, err := keyspace.DecodeSide(key, value)
+		out.fill(fmt.Sprintf("%d bytes", s.Size), "bytes", s.Size, "stored", s.Stored)
 		return true, err
 	case keyspace.LastUsePrefix:
 		u, err := keyspace.DecodeLastUse(key, value)

@@ -149,10 +149,34 @@ func (x *restorer) run(ctx context.Context) (err error) {
 	}()
 	for attempt := 1; ; attempt++ {
 		err := x.attempt(ctx)
+		if err == nil && !x.DryRun {
+			return x.beside(ctx)
+		}
 		if err == nil || attempt == restoreAttempts || !errors.Is(err, catalog.ErrConflict) || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+// beside brings back what the caches kept beside their paths, unless only a part of one
+// was asked for.
+func (x *restorer) beside(ctx context.Context) error {
+	if x.Path != "" || x.Pin != "" {
+		return nil
+	}
+	caches, err := x.then.Caches()
+	if err != nil {
+		return err
+	}
+	for i := range caches {
+		if x.Cache != "" && caches[i].Name != x.cache {
+			continue
+		}
+		if _, err := x.cat.RestoreBeside(ctx, x.then, caches[i].Name); err != nil && !errors.Is(err, catalog.ErrNoCache) {
+			return err
+		}
+	}
+	return nil
 }
 
 // attempt works out the difference and makes it go away.
