@@ -54,8 +54,10 @@ type delta struct {
 	segmentBytes atomic.Int64 // these shrink when a proxy refuses longer requests
 	queryChunks  atomic.Int64
 	batchBytes   int64 // of run
-	commitPaths  int   // of run
+	commitPaths  int   // of run: of the next commit
+	mostPaths    int   // of run: that get through
 	joinReceipts atomic.Int64
+	mostReceipts atomic.Int64 // of a path in a commit; of more, some are joined first
 
 	toCut    chan *attempt
 	toAsk    chan *segment
@@ -190,7 +192,8 @@ func newDelta(p *push, info wire.DeltaInfo) (*delta, error) {
 	d.segmentBytes.Store(min(info.SegmentBytes, deltaMemory/8))
 	d.queryChunks.Store(int64(info.QueryChunks))
 	d.joinReceipts.Store(256)
-	d.batchBytes, d.commitPaths = info.BatchBytes, info.CommitPaths
+	d.mostReceipts.Store(16)
+	d.batchBytes, d.commitPaths, d.mostPaths = info.BatchBytes, info.CommitPaths, info.CommitPaths
 	d.claims.by = make(map[chunk.Name]*segment)
 	d.toCut, d.toAsk, d.toEncode = make(chan *attempt), make(chan *segment, 512), make(chan *segment, 16)
 	d.events = make(chan any, 64)

@@ -60,15 +60,11 @@ func (d *delta) commitPath(pc *parcel) wire.CommitPath {
 	}
 }
 
-// mostReceipts of a path are committed as they are; more are joined first, so that the
-// commit stays short.
-const mostReceipts = 16
-
 // doCommit makes the requests of one commit.
 func (d *delta) doCommit(ctx context.Context, first *parcel, req *wire.CommitRequest) (wire.CommitResult, error) {
 	var answer wire.CommitResult
 	for i := range req.Paths {
-		for len(req.Paths[i].Receipts) > mostReceipts {
+		for len(req.Paths[i].Receipts) > int(d.mostReceipts.Load()) {
 			joined, err := d.join(ctx, first, req.Paths[i].Receipts)
 			if err != nil {
 				return answer, err
@@ -112,7 +108,7 @@ func (d *delta) join(ctx context.Context, first *parcel, receipts [][]byte) ([][
 			return d.p.c.attempt(ctx, http.MethodPost, deltaPath(d.p.o.Cache, "join", d.version()), payload, &answer)
 		})
 		if tooLarge(err) && n > 2 {
-			d.joinReceipts.Store(int64(n / 2))
+			d.joinReceipts.Store(int64(max(n/2, 2)))
 			continue
 		}
 		if err != nil {
@@ -145,6 +141,7 @@ func (d *delta) committed(ctx context.Context, ev *commitDone) error {
 	if ev.err != nil {
 		return d.notCommitted(ctx, ev)
 	}
+	d.commitPaths = min(2*d.commitPaths, d.mostPaths)
 	for i, pc := range ev.parcels {
 		if i >= ev.result.Committed {
 			pc.state = parcelComplete // the next commit has it
@@ -176,16 +173,26 @@ func (d *delta) notCommitted(ctx context.Context, ev *commitDone) error {
 	if status != nil && status.Name == wire.ErrorChunksMissing {
 		var object wire.CommitError
 		if json.Unmarshal(status.object, &object) == nil && len(object.Missing) > 0 {
+			begun := false
 			for _, m := range object.Missing {
 				if m.Path >= 0 && m.Path < len(ev.parcels) && ev.parcels[m.Path].state == parcelComplete {
 					d.gone(ctx, ev.parcels[m.Path])
+					begun = true
 				}
 			}
-			return nil
+			if begun {
+				return nil
+			}
 		}
 	}
 	if len(ev.parcels) > 1 && (tooLarge(ev.err) || status != nil && status.Final() && !status.hopeless()) {
 		d.commitPaths = max(1, len(ev.parcels)/2) // which of them is it?
+		if tooLarge(ev.err) {
+			d.mostPaths = d.commitPaths
+		}
+		return nil
+	}
+	if tooLarge(ev.err) && len(ev.parcels[0].now.receipts) > 1 && d.mostReceipts.Swap(1) > 1 {
 		return nil
 	}
 	for _, pc := range ev.parcels {

@@ -216,8 +216,8 @@ func (d *delta) lose(ctx context.Context, seg *segment) {
 }
 
 func (d *delta) release(seg *segment) {
-	if !d.p.o.DryRun { // else the server never has it
-		d.claims.drop(seg, seg.ended == segmentAcked)
+	if brought := seg.ended == segmentAcked; !brought || !d.p.o.DryRun { // in a dry run the server never has it
+		d.claims.drop(seg, brought)
 	}
 	d.memory.Release(seg.held)
 	seg.held, seg.body, seg.chunks = 0, nil, nil
@@ -366,7 +366,7 @@ func (d *delta) refused(ctx context.Context, ev *batchDone) error {
 		d.batchBytes = max(leastBatch, min(d.batchBytes, int64(ev.bytes))/2)
 		d.pending = append(ev.segs, d.pending...)
 		return nil
-	case tooLarge(ev.err) && d.segmentBytes.Load() > max(leastSegment, int64(d.profile.Max)):
+	case tooLarge(ev.err) && len(ev.segs) == 1 && d.segmentBytes.Load() > max(leastSegment, int64(d.profile.Max)):
 		// One segment is too long: cut anew.
 		d.batchBytes = min(d.batchBytes, max(leastBatch, int64(ev.bytes)/2))
 		d.segmentBytes.Store(max(leastSegment, int64(d.profile.Max), min(d.segmentBytes.Load(), ev.segs[0].size)/2))
