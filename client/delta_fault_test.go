@@ -194,7 +194,6 @@ func TestDeltaChaos(t *testing.T) {
 		}
 		c := mustServe(t, f)
 		var s fakeStore
-		var last nix.StorePath
 		parts := make([]string, 12)
 		for i := range parts {
 			parts[i] = bytesOf(uint64(i), 20_000)
@@ -207,13 +206,11 @@ func TestDeltaChaos(t *testing.T) {
 				b.WriteString(parts[r.IntN(len(parts))])
 			}
 			fmt.Fprint(&b, i)
+			path := s.add(b.String())
 			if i == 20 {
-				last = s.add(b.String())
-				bad = last
+				bad = path
 				s.content[bad] = []byte(b.String()[1:] + "Y")
-				continue
 			}
-			last = s.add(b.String())
 		}
 		res, outcomes := pushWithin(t, c, &s, PushOptions{}, 60*time.Second)
 		if outcomes[bad].Kind != Failed || len(outcomes) != 30 || res.Pushed+res.Failed != 30 {

@@ -129,7 +129,7 @@ func (b *Batch) Frame(ctx context.Context, names []chunk.Name, sizes []uint32, d
 	if err := b.s.checkFrame(it.names, it.sizes, data); err != nil {
 		return b.bad(seg, it.n, err)
 	}
-	it.data = append(b.s.buffers.get(len(data)), data...)
+	it.data = b.s.buffers.copy(data)
 	if len(seg.next) > 0 {
 		seg.next = append(seg.next, it)
 		return nil

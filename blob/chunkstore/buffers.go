@@ -1,6 +1,9 @@
 package chunkstore
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // bufferStep is by how much buffers of different classes differ.
 const bufferStep = 64 << 10
@@ -22,6 +25,15 @@ func (p *bufferPool) get(n int) []byte {
 		return (*b)[:0]
 	}
 	return make([]byte, 0, class*bufferStep)
+}
+
+// copy returns a copy of data that may be kept: what is much smaller than a buffer gets
+// memory of its own.
+func (p *bufferPool) copy(data []byte) []byte {
+	if len(data) < bufferStep/2 {
+		return bytes.Clone(data)
+	}
+	return append(p.get(len(data)), data...)
 }
 
 // append is the append of the language, but takes the memory from the pool when there
