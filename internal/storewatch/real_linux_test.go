@@ -134,3 +134,24 @@ func FuzzDecodeEvents(f *testing.F) {
 		}
 	})
 }
+
+// What was not changed since a time need not be asked about.
+func TestChangedSince(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "path")
+	before := time.Now().Add(-time.Second)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0)); err != nil { // as Nix does
+		t.Fatal(err)
+	}
+	if !changedSince(name, before) {
+		t.Error("a file that was just made counts as old")
+	}
+	if changedSince(name, time.Now().Add(time.Hour)) {
+		t.Error("a file counts as changed in the future")
+	}
+	if !changedSince(name+"-gone", before) {
+		t.Error("a file that cannot be looked at counts as old")
+	}
+}

@@ -83,7 +83,7 @@ const (
 
 // Run tells found of paths that have become valid, until ctx ends; then it returns nil.
 // What found refuses with an error is told again. Run fails only if the store cannot be
-// asked at the beginning.
+// asked at the beginning, or found refuses what became valid since Options.Since.
 func Run(ctx context.Context, o Options, found func([]nix.StorePath) error) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -304,10 +304,6 @@ func (w *watch) baseline(ctx context.Context) error {
 		missed, err := w.registeredSince(ctx, all, w.o.Since.Add(-slack))
 		if err != nil {
 			return err
-		}
-		for _, p := range missed {
-			// Not known, and so found again should found refuse it now.
-			delete(w.known, p.HashPart())
 		}
 		if err := w.tell(missed); err != nil {
 			return err

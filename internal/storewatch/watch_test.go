@@ -45,6 +45,12 @@ func (s *fakeStore) register(p nix.StorePath, at time.Time) {
 	s.mu.Unlock()
 }
 
+func (s *fakeStore) forget(p nix.StorePath) {
+	s.mu.Lock()
+	delete(s.valid, p)
+	s.mu.Unlock()
+}
+
 func (s *fakeStore) unlock(p nix.StorePath) { s.events <- heard{names: []string{p.Base() + ".lock"}} }
 
 func (s *fakeStore) open(context.Context) (Store, error) {
@@ -74,7 +80,7 @@ func (s *fakeStore) AllValidPaths(context.Context) ([]nix.StorePath, error) {
 func (s *fakeStore) PathInfo(_ context.Context, p nix.StorePath) (nixstore.PathInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.valid[p].IsZero() {
+	if s.valid[p].IsZero() || p.Name() == "ghost" { // collected after it was listed
 		return nixstore.PathInfo{}, fmt.Errorf("%v: %w", p, nixstore.ErrNotValid)
 	}
 	return nixstore.PathInfo{StorePath: p, RegistrationTime: s.valid[p]}, s.err
@@ -199,8 +205,18 @@ func TestLostEvents(t *testing.T) {
 			t.Errorf("seen up to %v, want the scan's beginning, after %v", w.seen, began)
 		}
 		w.register(nixtest.MkStorePath(t, "overflow"), time.Now())
+		w.register(nixtest.MkStorePath(t, "silent.drv"), time.Now())
 		w.events <- heard{lost: true}
 		w.want(t, time.Millisecond, "overflow")
+
+		// Collected and made again, both in silence.
+		w.mu.Lock()
+		w.seen = time.Time{}
+		w.mu.Unlock()
+		w.forget(nixtest.MkStorePath(t, "silent"))
+		w.want(t, rescanWithEvents)
+		w.register(nixtest.MkStorePath(t, "silent"), time.Now())
+		w.want(t, rescanWithEvents, "silent")
 	})
 }
 
@@ -253,7 +269,7 @@ func TestSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		w := &watching{fakeStore: newFakeStore()}
-		for name, age := range map[string]time.Duration{"before": 3 * time.Hour, "while-away": time.Minute, "recipe.drv": time.Minute} {
+		for name, age := range map[string]time.Duration{"before": 3 * time.Hour, "while-away": time.Minute, "recipe.drv": time.Minute, "ghost": time.Minute} {
 			p := nixtest.MkStorePath(t, name)
 			w.register(p, time.Now().Add(-age))
 			if err := os.WriteFile(filepath.Join(dir, p.Base()), nil, 0o600); err != nil {
