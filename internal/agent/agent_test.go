@@ -23,15 +23,15 @@ func TestPushesWhatIsQueued(t *testing.T) {
 	agentTest(t, func(w *world, _ *Options) { w.add("ci", "before") }, func(t *testing.T, w *world, a *Agent) {
 		pass(time.Second)
 		w.wantHave("ci", "before")
-		w.pushes = 0
+		w.set(func() { w.pushes = 0 })
 		for i := range 10 {
 			w.add("ci", fmt.Sprintf("out%d", i), fmt.Sprintf("doc%d", i))
 			a.Wake()
 		}
 		pass(time.Second)
 		w.wantQueued(0)
-		if len(w.have) != 21 || w.pushes != 1 {
-			t.Errorf("%d paths arrived in %d pushes, want 21 in 1", len(w.have), w.pushes)
+		if len(w.arrived()) != 21 || w.count() != 1 {
+			t.Errorf("%d paths arrived in %d pushes, want 21 in 1", len(w.arrived()), w.count())
 		}
 		w.add("ci", "unannounced")
 		pass(lookEvery + time.Second)
@@ -59,11 +59,11 @@ func TestServerDownForDays(t *testing.T) {
 		w.add("ci", "built")
 		a.Wake()
 		pass(48 * time.Hour)
-		if w.pushes < 24*60/2 || w.pushes > 48*60 {
-			t.Errorf("%d attempts in two days, want one every two minutes or so", w.pushes)
+		if w.count() < 24*60/2 || w.count() > 48*60 {
+			t.Errorf("%d attempts in two days, want one every two minutes or so", w.count())
 		}
-		if links := w.links(); len(links) != 1 || !w.lasting[links[0]] {
-			t.Errorf("links %v, known to the store: %v", links, w.lasting)
+		if links := w.links(); len(links) != 1 || !w.told(links[0]) {
+			t.Errorf("links %v, of which the store was not told", links)
 		}
 		s := statusOf(t, a)
 		if s.Entries != 1 || s.LastError != errDown.Error() || len(s.Caches) != 1 || s.Caches[0].Retry == nil || time.Since(*s.Oldest) < 47*time.Hour {
@@ -113,8 +113,8 @@ func TestPoison(t *testing.T) {
 				w.wantHave("ci", append(numbered("a%d", 10), "last", "with-bad")...)
 				w.set(func() { w.pushes = 0 })
 				pass(24 * time.Hour)
-				if w.pushes < 20 || w.pushes > 60 {
-					t.Errorf("the bad one was tried %d times in a day, want about once an hour", w.pushes)
+				if w.count() < 20 || w.count() > 60 {
+					t.Errorf("the bad one was tried %d times in a day, want about once an hour", w.count())
 				}
 				s := statusOf(t, a)
 				if len(s.Failing) != 1 || s.Failing[0].Attempts < 20 || s.LastError == "" {
@@ -161,8 +161,8 @@ func TestPoisonThatLooksLikeTheServer(t *testing.T) {
 		w.wantQueued(1)
 		w.set(func() { w.pushes = 0 })
 		pass(24 * time.Hour)
-		if w.pushes > 60 {
-			t.Errorf("%d pushes in a day for one path that fails", w.pushes)
+		if w.count() > 60 {
+			t.Errorf("%d pushes in a day for one path that fails", w.count())
 		}
 	})
 }
@@ -411,8 +411,8 @@ func TestStoppedBeforeProtection(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		if links := w.links(); len(links) != 1 || !w.lasting[links[0]] {
-			t.Errorf("links %v, known to the store: %v", links, w.lasting)
+		if links := w.links(); len(links) != 1 || !w.told(links[0]) {
+			t.Errorf("links %v, of which the store was not told", links)
 		}
 	})
 }
@@ -450,12 +450,12 @@ func TestRootsAreLetGo(t *testing.T) {
 		w.add("ci", "second") // while the first is pushed
 		a.Wake()
 		pass(time.Second)
-		if w.temp["first"] == 0 || w.temp["second"] == 0 {
-			t.Errorf("held %v, want both", w.temp)
+		if w.holders("first") == 0 || w.holders("second") == 0 {
+			t.Errorf("something is not held")
 		}
 		pass(5 * time.Minute)
-		if w.temp["first"]+w.temp["second"] != 0 {
-			t.Errorf("held %v when nothing is queued", w.temp)
+		if w.holders("first")+w.holders("second") != 0 {
+			t.Errorf("something is held when nothing is queued")
 		}
 	})
 }
@@ -479,8 +479,8 @@ func TestKeeperRenews(t *testing.T) {
 	if err := k.hold(t.Context(), few); err != nil {
 		t.Fatal(err)
 	}
-	if w.temp["p3"] != 1 || w.temp["new"] != 1 || w.temp["p4"] != 0 {
-		t.Errorf("p3 held by %d, new by %d, p4 by %d", w.temp["p3"], w.temp["new"], w.temp["p4"])
+	if w.holders("p3") != 1 || w.holders("new") != 1 || w.holders("p4") != 0 {
+		t.Errorf("p3 held by %d, new by %d, p4 by %d", w.holders("p3"), w.holders("new"), w.holders("p4"))
 	}
 	k.close()
 }

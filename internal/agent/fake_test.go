@@ -116,6 +116,25 @@ func (w *world) wantQueued(n int) {
 	}
 }
 
+// count is how many pushes there were.
+func (w *world) count() (n int) { w.set(func() { n = w.pushes }); return n }
+
+// holders is how many connections keep a path from being collected.
+func (w *world) holders(name string) (n int) { w.set(func() { n = w.temp[name] }); return n }
+
+// told reports whether the store knows of a link.
+func (w *world) told(link string) (told bool) { w.set(func() { told = w.lasting[link] }); return told }
+
+// arrived are the names of the paths that are in some cache.
+func (w *world) arrived() (names []string) {
+	w.set(func() {
+		for name := range w.have {
+			names = append(names, name)
+		}
+	})
+	return names
+}
+
 func (w *world) links() []string {
 	links, err := w.q.Links()
 	if err != nil {
