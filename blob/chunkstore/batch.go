@@ -308,12 +308,13 @@ func (b *Batch) Settle(ctx context.Context) ([]Segment, error) {
 		out[i] = seg.res
 	}
 	if len(packs) > 0 {
-		if err := b.s.dir.CommitPacks(ctx, packs); err != nil {
-			ids := make([]chunk.PackID, len(packs))
-			for i := range packs {
-				ids[i] = packs[i].Layout.ID
-			}
-			b.s.packer.drop(ids)
+		ids := make([]chunk.PackID, len(packs))
+		for i := range packs {
+			ids[i] = packs[i].Layout.ID
+		}
+		err := b.s.dir.CommitPacks(ctx, packs)
+		b.s.packer.drop(ids) // from now on the directory knows what is there of them
+		if err != nil {
 			return nil, fmt.Errorf("commit %d packs: %w", len(packs), err)
 		}
 		b.s.m.commits.Inc()

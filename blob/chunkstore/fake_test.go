@@ -45,9 +45,21 @@ func (d *directory) LookupRefs(_ context.Context, refs []chunk.Ref) ([]chunk.Loc
 	defer d.mu.Unlock()
 	at, known := make([]chunk.Location, len(refs)), make([]bool, len(refs))
 	for i, r := range refs {
-		at[i], known[i] = d.refs[r]
+		if at[i], known[i] = d.refs[r]; known[i] {
+			known[i] = d.alive(chunk.Run{Pack: at[i].Pack, First: at[i].Index, Count: 1})
+		}
 	}
 	return at, known, nil
+}
+
+// alive reports whether all of a run is there and not condemned.
+func (d *directory) alive(run chunk.Run) bool {
+	if _, ok := d.packs[run.Pack]; !ok {
+		return false
+	}
+	return !slices.ContainsFunc(d.dead[run.Pack], func(r chunk.Range) bool {
+		return r.First < run.First+run.Count && run.First < r.First+r.Count
+	})
 }
 
 func (d *directory) ProveChunks(_ context.Context, ids []chunk.ID, proofs []chunk.Proof) error {
@@ -108,13 +120,8 @@ func (d *directory) publish(res *chunkstore.Result) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, run := range res.Recipe.Runs {
-		if _, ok := d.packs[run.Pack]; !ok {
+		if !d.alive(run) {
 			return false, nil
-		}
-		for _, r := range d.dead[run.Pack] {
-			if r.First < run.First+run.Count && run.First < r.First+r.Count {
-				return false, nil
-			}
 		}
 	}
 	return true, nil
