@@ -24,6 +24,7 @@ type serverMetrics struct {
 
 	deltaQueried, deltaMissing, deltaSent, deltaKnown   *metrics.Counter // chunks
 	deltaSegments, deltaPaths, deltaPresent, deltaStale *metrics.Counter
+	deltaUnchecked                                      *metrics.Counter
 
 	putNars   *metrics.Counter
 	putPaths  *metrics.Counter
@@ -57,6 +58,7 @@ func newServerMetrics(set *metrics.Set) *serverMetrics {
 	m.deltaKnown = set.GetOrCreateCounter("celler_http_delta_known_chunks_total")
 	m.deltaSegments = set.GetOrCreateCounter("celler_http_delta_segments_total")
 	m.deltaPaths = set.GetOrCreateCounter("celler_http_delta_paths_total")
+	m.deltaUnchecked = set.GetOrCreateCounter("celler_http_delta_unchecked_nars_total")
 	m.deltaPresent = set.GetOrCreateCounter("celler_http_delta_present_paths_total")
 	m.deltaStale = set.GetOrCreateCounter("celler_http_delta_stale_commits_total")
 	set.GetOrCreateGauge("celler_http_requests_in_flight", func() float64 { return float64(m.inFlight.Load()) })
