@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/chunkstore"
@@ -76,6 +77,7 @@ func (r *receipt) plain() (n int64) {
 // joinReceipts makes one receipt of those that follow each other.
 func joinReceipts(rs []receipt) (receipt, error) {
 	all := rs[0]
+	all.parts = slices.Clone(all.parts)
 	for i := 1; i < len(rs); i++ {
 		if !rs[i].follows(&rs[i-1]) {
 			return receipt{}, fmt.Errorf("receipt %d does not begin where receipt %d ends", i, i-1)
@@ -83,7 +85,7 @@ func joinReceipts(rs []receipt) (receipt, error) {
 		if rs[i].parts[0].Encoder != all.parts[0].Encoder {
 			return receipt{}, fmt.Errorf("receipts %d and 0 are of different times", i)
 		}
-		all.parts = append(all.parts[:len(all.parts):len(all.parts)], rs[i].parts...)
+		all.parts = append(all.parts, rs[i].parts...)
 		all.after, all.whole = rs[i].after, false
 	}
 	return all, nil

@@ -10,7 +10,7 @@ import (
 
 // TestJoinManyReceipts: to join takes as long as there are receipts, not as their square.
 func TestJoinManyReceipts(t *testing.T) {
-	const n = 30_000
+	const n = 20_000
 	state := stateOf(t, []byte("a"))
 	seg := chunkstore.Segment{From: state, To: state, Plain: 1, Encoder: 1, Runs: []chunk.Run{{Count: 1}}}
 	rs := make([]receipt, n)
