@@ -15,6 +15,7 @@ import (
 
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/internal/compression"
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/nix/nixtest"
@@ -344,4 +345,54 @@ func TestUploadOfDestroyedCache(t *testing.T) {
 	n.call("GET", "/c/log/"+p.Info.StorePath.Base()+".drv", n.root(), nil).want(t, 404, "")
 	n.call("PUT", narInfoURL("c", p), n.root(), narInfoFor(t, p, sent)).want(t, 409, "")
 	copyTo(t, "c", p, sent, n)
+}
+
+// TestUploadOfPurgedPath deletes a path and its bytes: the URL under which plain Nix sent it
+// dies with it, and to bring the path back its file must be sent again.
+func TestUploadOfPurgedPath(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", true)
+	p := mkPath(t, "p", 1, 5000)
+	sent := mkFile(t, compression.Xz, p.NAR)
+	copyTo(t, "c", p, sent, n)
+	n.call("GET", "/c/nar/"+sent.name, "", nil).want(t, 200, "")
+	w := catalog.Withdrawal{Cache: "c", HashParts: []nix.HashPart{p.Info.StorePath.HashPart()}}
+	_, err := n.cat.WithdrawPaths(t.Context(), w)
+	must(t, err)
+	n.call("GET", "/c/nar/"+sent.name, "", nil).want(t, 200, "") // as for other URLs of paths that went
+	n.call("PUT", narInfoURL("c", p), n.root(), narInfoFor(t, p, sent)).want(t, 200, "")
+	w.Purge, w.Now = true, true
+	_, err = n.cat.WithdrawPaths(t.Context(), w)
+	must(t, err)
+	n.call("GET", "/c/nar/"+sent.name, "", nil).want(t, 404, "")
+	n.call("HEAD", "/c/nar/"+sent.name, n.root(), nil).want(t, 404, "")
+	n.call("PUT", narInfoURL("c", p), n.root(), narInfoFor(t, p, sent)).want(t, 409, wire.ErrorConflict)
+	n.absent("c", p.Info.StorePath.HashPart())
+	copyTo(t, "c", p, sent, n)
+}
+
+// TestNarThatCannotBeReadIsSentAgain loses the packs of an upload.
+func TestNarThatCannotBeReadIsSentAgain(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", false)
+	p := mkPath(t, "p", 1, 50_000)
+	sent := mkFile(t, compression.Zstd, p.NAR)
+	n.call("PUT", "/c/nar/"+sent.name, n.root(), sent.body).want(t, 201, "")
+	recipe, err := n.cat.Recipe(t.Context(), sha256.Sum256(p.NAR))
+	must(t, err)
+	var dead []catalog.DeadChunks
+	for _, run := range recipe.Runs {
+		dead = append(dead, catalog.DeadChunks{Pack: run.Pack, Chunks: []catalog.DeadChunk{{Index: run.First}}})
+	}
+	_, err = n.cat.MarkDamaged(t.Context(), dead)
+	must(t, err)
+	n.call("PUT", narInfoURL("c", p), n.root(), narInfoFor(t, p, sent)).want(t, 409, wire.ErrorConflict)
+	n.call("HEAD", "/c/nar/"+sent.name, n.root(), nil).want(t, 404, "")
+	n.call("PUT", "/c/nar/"+sent.name, n.root(), sent.body).want(t, 201, "")
+	n.call("HEAD", "/c/nar/"+sent.name, n.root(), nil).want(t, 200, "")
+	n.call("PUT", narInfoURL("c", p), n.root(), narInfoFor(t, p, sent)).want(t, 200, "")
+	info := n.narInfo("c", p.Info.StorePath.HashPart(), n.root())
+	if got := unzstd(t, n.call("GET", "/c/"+info.URL, n.root(), nil).want(t, 200, "").body); !bytes.Equal(got, p.NAR) {
+		t.Errorf("%d other bytes", len(got))
+	}
 }
