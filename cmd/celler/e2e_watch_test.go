@@ -184,8 +184,10 @@ func TestE2EFullDiskUnderTheQueue(t *testing.T) {
 	if err := os.Mkdir(disk, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=64k,mode=700"); err != nil {
-		t.Fatalf("a small disk cannot be mounted, which needs root: %v", err)
+	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=64k,mode=700"); errors.Is(err, syscall.EPERM) {
+		t.Skip("only root can mount a small disk; internal/queue fails each call of a disk without one")
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Unmount(disk, 0) })
 	r.env = append(r.env, "CELLER_QUEUE="+filepath.Join(disk, "q"))
