@@ -43,11 +43,9 @@ func TestDeltaPush(t *testing.T) {
 	d.segment = 256 << 10
 	d.push(large)
 	n.wantNar("ci", large)
-	for _, p := range []nixtest.Path{small, large} {
-		sum, _ := p.Info.NarHash.Sum256()
-		if listing, kept, err := n.cat.Listing(sum); err != nil || !kept || len(listing) == 0 {
-			t.Errorf("listing of %s: %d bytes, %v, %v; want it to be made on the way in", p.Info.StorePath.Base(), len(listing), kept, err)
-		}
+	sum, _ := small.Info.NarHash.Sum256()
+	if listing, kept, err := n.cat.Listing(sum); err != nil || !kept || len(listing) == 0 {
+		t.Errorf("listing: %d bytes, %v, %v; want it to be made on the way in", len(listing), kept, err)
 	}
 	if sent := d.push(large); sent > len(large.NAR)/200 {
 		t.Errorf("%d bytes were sent for a NAR of %d bytes that is there", sent, len(large.NAR))
