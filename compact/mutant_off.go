@@ -12,4 +12,3 @@ func (Mutants) lowestLevel() bool       { return false }
 func (Mutants) dropTombstones() bool    { return false }
 func (Mutants) noSessions() bool        { return false }
 func (Mutants) noBookmarks() bool       { return false }
-func (Mutants) noMarkCheck() bool       { return false }

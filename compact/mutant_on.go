@@ -19,9 +19,6 @@ type Mutants struct {
 	NoSessions bool
 	// NoBookmarks folds and deletes as if there were no bookmarks.
 	NoBookmarks bool
-	// NoMarkCheck raises the floor without looking whether a bookmark was set since it
-	// was computed.
-	NoMarkCheck bool
 }
 
 func (m Mutants) deleteBeforeFloor() bool { return m.DeleteBeforeFloor }
@@ -30,4 +27,3 @@ func (m Mutants) lowestLevel() bool       { return m.LowestLevel }
 func (m Mutants) dropTombstones() bool    { return m.DropTombstones }
 func (m Mutants) noSessions() bool        { return m.NoSessions }
 func (m Mutants) noBookmarks() bool       { return m.NoBookmarks }
-func (m Mutants) noMarkCheck() bool       { return m.NoMarkCheck }

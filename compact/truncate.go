@@ -120,7 +120,7 @@ func (r *round) truncate(ctx context.Context) error {
 	}
 	seen := r.root.Bookmarks
 	root, err := r.swap(ctx, func(root *wal.Root) error {
-		if !maps.Equal(root.Bookmarks, seen) && !r.o.Mutants.noMarkCheck() {
+		if !maps.Equal(root.Bookmarks, seen) {
 			return errMarked
 		}
 		root.Floor = max(root.Floor, min(to, root.Snapshot.Seq))

@@ -13,6 +13,4 @@ func (Mutants) noFence() bool       { return false }
 func (Mutants) noChunkCheck() bool  { return false }
 func (Mutants) noUploadFence() bool { return false }
 func (Mutants) noMoveCheck() bool   { return false }
-func (Mutants) noSoundCheck() bool  { return false }
-func (Mutants) noDiffCheck() bool   { return false }
 func (Mutants) noPinCheck() bool    { return false }

@@ -20,10 +20,6 @@ type Mutants struct {
 	NoUploadFence bool
 	// NoMoveCheck moves a pack although its row is not what it was when it was copied.
 	NoMoveCheck bool
-	// NoSoundCheck restores paths whose NARs are gone.
-	NoSoundCheck bool
-	// NoDiffCheck restores although what it was worked out from has changed.
-	NoDiffCheck bool
 	// NoPinCheck lets a collector remove what is pinned if it does not see itself that
 	// it is.
 	NoPinCheck bool
@@ -35,6 +31,4 @@ func (m Mutants) noFence() bool       { return m.NoFence }
 func (m Mutants) noChunkCheck() bool  { return m.NoChunkCheck }
 func (m Mutants) noUploadFence() bool { return m.NoUploadFence }
 func (m Mutants) noMoveCheck() bool   { return m.NoMoveCheck }
-func (m Mutants) noSoundCheck() bool  { return m.NoSoundCheck }
-func (m Mutants) noDiffCheck() bool   { return m.NoDiffCheck }
 func (m Mutants) noPinCheck() bool    { return m.NoPinCheck }

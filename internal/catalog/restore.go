@@ -262,7 +262,7 @@ func (r *restoring) appear(t *Totals) {
 // expect holds that the row of a path is what the difference was made from.
 func (r *restoring) expect(id keyspace.CacheID, hashPart nix.HashPart, now *Path) error {
 	value, there, err := r.books.view.Get(keyspace.AppendPathKey(nil, id, hashPart))
-	if err == nil && !r.books.mutants.noDiffCheck() && (there != (now != nil) || there && !bytes.Equal(value, keyspace.AppendPath(nil, now))) {
+	if err == nil && (there != (now != nil) || there && !bytes.Equal(value, keyspace.AppendPath(nil, now))) {
 		err = errMoved
 	}
 	return err
@@ -275,7 +275,7 @@ func (r *restoring) sound(cache CacheName, then *Path) (row Path, ok bool, err e
 	if err != nil {
 		return row, false, err
 	}
-	if !ok && !r.books.mutants.noSoundCheck() {
+	if !ok {
 		r.done.Lost = append(r.done.Lost, LostPath{Cache: cache, StorePath: then.StorePath, NarHash: then.NarHash})
 		return row, false, nil
 	}

@@ -296,6 +296,9 @@ func (c *collecting) fetch(s *service, name string, rng *rand.Rand, path string,
 		return
 	}
 	c.next(name)
+	if rng.IntN(3) == 0 { // others are served first
+		c.sleep(s.ctx, name, time.Duration(rng.IntN(22))*time.Hour)
+	}
 	err = c.readServed(s, &r, func() {
 		for range rng.IntN(3) {
 			c.w.Pause(name, "downloads")

@@ -11,6 +11,14 @@
 // fresh one that reads only the bucket, must have the same state, and every
 // acknowledged append must be in it exactly once.
 //
+// [Collecting] is the same with all that looks after a bucket: the real catalog, chunk
+// store, collectors, compactors and checks, beside clients that push, read, pin, delete, set
+// bookmarks and restore. Processes crash, and are stopped for days. What clients were
+// told is kept in facts, from which follows what must be there: at the end, and weeks later,
+// every path that was promised is, everything reads back byte for byte as it always
+// did, states of bookmarks are what they were, counts are right, and nothing is left that
+// nobody needs.
+//
 // A protocol rule that nobody would miss is not proven to be needed. Each rule can
 // be switched off in builds with the tag "mutant" (see wal.Mutants); the tests
 // then demand that some seed finds a violation within a bound.
@@ -18,5 +26,5 @@
 // # Concurrency
 //
 // One goroutine, the one that calls Run, schedules. All others are the nodes' and
-// actors' own; they park in World.Do.
+// actors' own; they park in World.Pause, in a sleep, or in a request.
 package sim
