@@ -3,15 +3,19 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/nixstore"
 	"github.com/celler/celler/nix"
 )
 
@@ -248,5 +252,64 @@ func TestDeltaCancelled(t *testing.T) {
 			t.Errorf("cancelled in request %d: %d outcomes, %v", at, outcomes, err)
 		}
 		cancel()
+	}
+}
+
+// TestDeltaAlwaysTooLarge has a proxy that takes no batch, and then no query, of any size.
+func TestDeltaAlwaysTooLarge(t *testing.T) {
+	for _, refused := range []string{"chunks", "missing", "commit"} {
+		f := newDeltaServer(t)
+		f.info.BatchBytes, f.info.SegmentBytes, f.info.QueryChunks = 8<<20, 4<<20, 65536
+		f.meddle = func(call string, _ int, w http.ResponseWriter, _ []byte) bool {
+			if call == refused {
+				http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+			}
+			return call == refused
+		}
+		c := mustServe(t, f)
+		var s fakeStore
+		s.add(bytesOf(1, 3_000_000))
+		s.add(bytesOf(1, 2_500_000))
+		for i := range uint64(20) {
+			s.add(bytesOf(1+i, 3000))
+		}
+		res, _ := pushWithin(t, c, &s, PushOptions{}, 20*time.Second)
+		if res.Failed != 22 || f.calls[refused] > 200 {
+			t.Errorf("no %s: %+v after %d requests, want all failed", refused, res, f.calls[refused])
+		}
+	}
+}
+
+// TestDeltaReadingFails has paths that vanish while they are read, whose chunks others
+// count on.
+func TestDeltaReadingFails(t *testing.T) {
+	f := newDeltaServer(t)
+	f.info.SegmentBytes = 16 << 10
+	c := mustServe(t, f)
+	var s fakeStore
+	content := bytesOf(1, 300_000)
+	for i := range uint64(12) {
+		s.add(content + bytesOf(2+i, 1000))
+	}
+	s.dump = func(w io.Writer, p nix.StorePath) error {
+		content := s.content[p]
+		n := slices.IndexFunc(s.infos, func(i nixstore.PathInfo) bool { return i.StorePath == p })
+		if n%3 != 0 {
+			_, err := w.Write(content)
+			return err
+		}
+		if _, err := w.Write(content[:len(content)*(n+1)/14]); err != nil {
+			return err
+		}
+		return errors.New("no such file")
+	}
+	res, outcomes := pushWithin(t, c, &s, PushOptions{}, 20*time.Second)
+	if res.Failed != 4 || res.Pushed != 8 {
+		t.Errorf("%+v, want 4 failed and 8 pushed", res)
+	}
+	for _, o := range outcomes {
+		if o.Kind == Failed && !strings.Contains(o.Err.Error(), "no such file") {
+			t.Errorf("%s: %v", o.Path, o.Err)
+		}
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"hash"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
@@ -196,4 +198,72 @@ func TestBatchCollectedMeanwhile(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBatchGivesBack ends batches in every way there is, beside Writes. None may keep the
+// memory that was set aside for it.
+func TestBatchGivesBack(t *testing.T) {
+	d := newDirectory()
+	s := mkStore(t, memblob.New(), d, chunkstore.Options{ProofKey: testKey, FrameBytes: 16 << 10, PackBytes: 32 << 10, WriteBytes: 1 << 20})
+	p := mkPusher(t, s, d)
+	shared := text(7, 40_000)
+	p.push(t, shared, false)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	var wg sync.WaitGroup
+	for i := range uint64(48) {
+		wg.Go(func() {
+			nar := append(text(i, 30_000), shared...)
+			if i%6 == 0 {
+				if _, err := s.Write(t.Context(), bytes.NewReader(nar)); err != nil {
+					t.Errorf("write: %v", err)
+				}
+				return
+			}
+			b, err := s.Batch(t.Context())
+			if err != nil {
+				t.Errorf("batch: %v", err)
+				return
+			}
+			defer b.Close()
+			pieces := p.pieces(t, nar)
+			h := sha256.New()
+			switch i % 6 {
+			case 1: // it is closed before it is settled, in the middle of a segment
+				if err := b.Begin(chunk.SHAState{}, nil); err != nil {
+					t.Errorf("begin: %v", err)
+				}
+			case 2:
+				err = p.trySegment(cancelled, b, h, pieces)
+			case 3:
+				if err = p.trySegment(t.Context(), b, h, pieces); err == nil {
+					_, err = b.Settle(cancelled)
+				}
+			case 4:
+				pieces[len(pieces)/2].ref.Name[0]++
+				err = p.trySegment(t.Context(), b, h, pieces)
+			default:
+				if err = p.trySegment(t.Context(), b, h, pieces); err == nil {
+					_, err = b.Settle(t.Context())
+				}
+				if err != nil {
+					t.Errorf("batch: %v", err)
+				}
+				b.Close() // and again
+			}
+		})
+	}
+	wg.Wait()
+	for range 6 { // as many as there is memory for: two, and twice as many beyond
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		b, err := s.Batch(ctx)
+		cancel()
+		if err != nil {
+			t.Fatalf("after all have ended: %v", err)
+		}
+		defer b.Close()
+	}
+	nar := append(text(3, 30_000), shared...)
+	res := mustPush(t, s, d, nar)
+	wantServed(t, s, &res.Recipe, nar)
 }

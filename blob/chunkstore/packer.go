@@ -177,7 +177,6 @@ func (p *packer) upload(o *openPack) {
 	}
 	o.builder = nil
 	o.at = p.s.o.Now()
-	close(o.done)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,6 +187,7 @@ func (p *packer) upload(o *openPack) {
 	} else {
 		p.keepRecent(o)
 	}
+	close(o.done) // not before: who has waited for it may drop it
 	p.uploads--
 	if p.uploads == 0 && p.open != nil && p.open.wanted {
 		p.seal(false)
