@@ -49,7 +49,7 @@ const (
 	// come back, and to send less at a time.
 	deltaMemoryWait = 10 * time.Second
 	// deltaCheckTime bounds the look into a NAR of many segments.
-	deltaCheckTime = 10 * time.Minute
+	deltaCheckTime = time.Minute
 )
 
 // delta is what the delta protocol needs; nil if it is not spoken.
