@@ -99,8 +99,8 @@ func TestDeltaNonsense(t *testing.T) {
 	var s fakeStore
 	s.add(bytesOf(1, 8000))
 	s.add(bytesOf(2, 8000))
-	if res, _ := pushWithin(t, c, &s, PushOptions{}, 10*time.Second); res.Failed != 2 || f.calls["commit"] > 10 {
-		t.Errorf("%+v after %d commits, want two failed", res, f.calls["commit"])
+	if res, _ := pushWithin(t, c, &s, PushOptions{}, 10*time.Second); res.Failed != 2 || f.made("commit") > 10 {
+		t.Errorf("%+v after %d commits, want two failed", res, f.made("commit"))
 	}
 
 	f = newDeltaServer(t)
@@ -137,8 +137,8 @@ func TestDeltaCommitTooLarge(t *testing.T) {
 	var s fakeStore
 	s.add(bytesOf(1, 45_000))
 	s.add(bytesOf(2, 45_000))
-	if res, _ := pushWithin(t, c, &s, PushOptions{}, 10*time.Second); res.Pushed != 2 || f.calls["join"] == 0 {
-		t.Errorf("%+v with %d joins, want both pushed", res, f.calls["join"])
+	if res, _ := pushWithin(t, c, &s, PushOptions{}, 10*time.Second); res.Pushed != 2 || f.made("join") == 0 {
+		t.Errorf("%+v with %d joins, want both pushed", res, f.made("join"))
 	}
 }
 
@@ -164,8 +164,8 @@ func TestDeltaOneBadPath(t *testing.T) {
 		return false
 	}
 	res, _ := pushWithin(t, c, &s, PushOptions{}, 20*time.Second)
-	if res.Pushed != 399 || res.Failed != 1 || f.calls["commit"] > 60 {
-		t.Errorf("%+v with %d commits", res, f.calls["commit"])
+	if res.Pushed != 399 || res.Failed != 1 || f.made("commit") > 60 {
+		t.Errorf("%+v with %d commits", res, f.made("commit"))
 	}
 }
 
@@ -274,8 +274,8 @@ func TestDeltaAlwaysTooLarge(t *testing.T) {
 			s.add(bytesOf(1+i, 3000))
 		}
 		res, _ := pushWithin(t, c, &s, PushOptions{}, 20*time.Second)
-		if res.Failed != 22 || f.calls[refused] > 200 {
-			t.Errorf("no %s: %+v after %d requests, want all failed", refused, res, f.calls[refused])
+		if res.Failed != 22 || f.made(refused) > 200 {
+			t.Errorf("no %s: %+v after %d requests, want all failed", refused, res, f.made(refused))
 		}
 	}
 }

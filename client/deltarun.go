@@ -126,7 +126,7 @@ func (d *delta) handle(ctx context.Context, ev any) error {
 	case cutDone:
 		d.cutting--
 		d.came += ev.segments
-		return d.cutEnded(ctx, &ev)
+		return d.cutEnded(&ev)
 	case encoded:
 		d.went++
 		d.ready(ctx, ev.seg)
@@ -147,7 +147,7 @@ func (d *delta) handle(ctx context.Context, ev any) error {
 	return nil
 }
 
-func (d *delta) cutEnded(ctx context.Context, ev *cutDone) error {
+func (d *delta) cutEnded(ev *cutDone) error {
 	a := ev.attempt
 	switch {
 	case a.dead:

@@ -274,6 +274,13 @@ func (f *deltaServer) commit(w http.ResponseWriter, body []byte) {
 	f.answer(w, res)
 }
 
+// made is how many calls of a kind were made.
+func (f *deltaServer) made(call string) int {
+	f.dmu.Lock()
+	defer f.dmu.Unlock()
+	return f.calls[call]
+}
+
 // forget loses a share of the chunks.
 func (f *deltaServer) forget(every int) {
 	f.dmu.Lock()

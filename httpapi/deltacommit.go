@@ -52,12 +52,13 @@ func (x *exchange) openReceipts(what string, cache catalog.CacheName, sealed [][
 	if len(sealed) == 0 {
 		return nil, badReceipts("%s has none", what)
 	}
-	rs := make([]receipt, len(sealed))
+	var rs []receipt // no room for all of them at once: who knows what they are
 	for i := range sealed {
-		var err error
-		if rs[i], err = x.s.delta.sealer.open(sealed[i], cache, x.grant.Subject); err != nil {
+		r, err := x.s.delta.sealer.open(sealed[i], cache, x.grant.Subject)
+		if err != nil {
 			return nil, badReceipts("%s, receipt %d: %v", what, i, err)
 		}
+		rs = append(rs, r)
 	}
 	return rs, nil
 }

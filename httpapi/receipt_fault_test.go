@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -24,5 +25,20 @@ func TestJoinManyReceipts(t *testing.T) {
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v to join %d receipts", took, n)
+	}
+}
+
+// TestManyBadReceipts: the first that is none ends it, before there is room for the rest.
+func TestManyBadReceipts(t *testing.T) {
+	x := &exchange{s: &server{delta: newDelta([]byte("key"), chunkstore.Limits{})}}
+	sealed := make([][]byte, 1<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := x.openReceipts("the list", "ci", sealed); err == nil {
+		t.Error("what is empty was taken for a receipt")
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
+		t.Errorf("it took %d MiB", took>>20)
 	}
 }
