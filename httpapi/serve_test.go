@@ -73,7 +73,7 @@ func TestServeFile(t *testing.T) {
 	p := nixtest.MkPath(t, "p", nixtest.Dir{
 		"README": nixtest.Text("read me\n"), "page.html": nixtest.Text("<script>alert(1)</script>"), "empty": nixtest.Text(""),
 		"blob": nixtest.Text("\x00\x01\x02"), "a b&c": nixtest.Text("odd name"), "pixel.png": nixtest.Text("\x89PNG\r\n\x1a\n...."), "svg": nixtest.Text("<svg onload='x()'/>"),
-		"bin": nixtest.Dir{"tool": nixtest.Script("#!/bin/sh\n"), "up": nixtest.Link("../README"), "away": nixtest.Link("../../../etc/passwd"), "etc": nixtest.Link("/etc/passwd"), "here": nixtest.Link(".")},
+		"bin": nixtest.Dir{"tool": nixtest.Script("#!/bin/sh\n"), "up": nixtest.Link("../README"), "away": nixtest.Link("../../../etc/passwd"), "etc": nixtest.Link("/etc/passwd"), "over": nixtest.Link("../../README"), "here": nixtest.Link(".")},
 		"dir": nixtest.Link("bin"), "loop": nixtest.Link("loop"), "dangling": nixtest.Link("nothing"), "big": big,
 		"self":  nixtest.Link(nixtest.MkStorePath(t, "p").String() + "/bin/tool"),
 		"other": nixtest.Link(other.String() + "/share"), "sly": nixtest.Link(other.String() + "/../x"),
@@ -109,7 +109,7 @@ func TestServeFile(t *testing.T) {
 	root = "/c/serve/" + p.Info.StorePath.Base()
 	get("/README", "read me\n", text)
 
-	for _, path := range []string{"/nothing", "/README/x", "/bin/away", "/bin/etc", "/loop", "/dangling", "/sly", "/bin/here/../../x"} {
+	for _, path := range []string{"/nothing", "/README/x", "/bin/away", "/bin/over", "/bin/etc", "/loop", "/dangling", "/sly", "/bin/here/../../x"} {
 		n.call("GET", root+path, "", nil).want(t, 404, "")
 	}
 	if r := n.call("GET", root+"/other/x", "", nil).want(t, 302, ""); r.Header.Get("Location") != "/c/serve/"+other.Base()+"/share/x" {
