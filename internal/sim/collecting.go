@@ -265,7 +265,7 @@ func (c *collecting) round(s *service, steps, round int) {
 	name := s.n.name
 	if steps >= 0 {
 		go func() {
-			for range steps {
+			for range steps + 1 { // not at once: everything else must have come to where it waits
 				c.w.Pause(name+"'s killer", "waits")
 				if ctx.Err() != nil {
 					return

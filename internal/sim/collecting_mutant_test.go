@@ -22,13 +22,13 @@ func TestCollectingMutantsAreCaught(t *testing.T) {
 		broken func(*Collecting)
 		from   uint64
 	}{
-		{"a push is not checked for condemned chunks", func(c *Collecting) { c.Catalog = catalog.Mutants{NoChunkCheck: true} }, 10},
+		{"a push is not checked for condemned chunks", func(c *Collecting) { c.Catalog = catalog.Mutants{NoChunkCheck: true} }, 71},
 		{"a collector does not look at touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouchCheck: true} }, 24},
 		{"nothing leaves touches", func(c *Collecting) { c.Catalog = catalog.Mutants{NoTouches: true} }, 24},
-		{"a later collector does not fence", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoFence: true} }, 44},
-		{"old uploads are committed", func(c *Collecting) { c.Catalog = catalog.Mutants{NoUploadFence: true} }, 47},
+		{"a later collector does not fence", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoFence: true} }, 78},
+		{"old uploads are committed", func(c *Collecting) { c.Catalog = catalog.Mutants{NoUploadFence: true} }, 49},
 		{"uploads are swept early", func(c *Collecting) { c.GC = gc.Mutants{SweepEarly: true} }, 1},
-		{"packs are moved unseen", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoMoveCheck: true} }, 16},
+		{"packs are moved unseen", func(c *Collecting) { crowded(c); c.Catalog = catalog.Mutants{NoMoveCheck: true} }, 20},
 		{"NARs are removed that clients may ask for", func(c *Collecting) { read(c); c.GC = gc.Mutants{IgnoreGrace: true} }, 139},
 		{"pins keep nothing", func(c *Collecting) { c.GC, c.Catalog = gc.Mutants{NoPins: true}, catalog.Mutants{NoPinCheck: true} }, 1},
 		{"references keep nothing", func(c *Collecting) { c.GC = gc.Mutants{NoReferences: true} }, 1},
