@@ -32,6 +32,9 @@ const (
 	// leastSegment and leastBatch are how small requests may become when a proxy refuses
 	// larger ones.
 	leastSegment, leastBatch = 256 << 10, 64 << 10
+	// mostReferring segments of a batch have chunks that the server has to read, one
+	// segment after another: with a distant bucket that is some seconds.
+	mostReferring = 64
 )
 
 // delta is a push by the delta protocol: docs/protocol.md says what is sent.
@@ -123,6 +126,7 @@ type segment struct {
 	size    int64
 	body    []byte
 	fresh   int64
+	refers  bool       // it has chunks that the server has
 	held    int64      // of the memory
 	deps    []*segment // whose chunks it refers to
 	waits   int        // of run: how many of them are not acknowledged

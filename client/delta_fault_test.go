@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -311,5 +312,37 @@ func TestDeltaReadingFails(t *testing.T) {
 		if o.Kind == Failed && !strings.Contains(o.Err.Error(), "no such file") {
 			t.Errorf("%s: %v", o.Path, o.Err)
 		}
+	}
+}
+
+// TestDeltaOfKnownPaths pushes many small paths whose chunks are there: no batch makes the
+// server look at too many of them.
+func TestDeltaOfKnownPaths(t *testing.T) {
+	f := newDeltaServer(t)
+	f.info.BatchBytes, f.info.BatchSegments, f.info.CommitPaths = 8<<20, 4096, 1000
+	c := mustServe(t, f)
+	var s fakeStore
+	for i := range uint64(500) {
+		s.add(bytesOf(i, 600))
+	}
+	if res, _ := pushWithin(t, c, &s, PushOptions{}, 20*time.Second); res.Pushed != 500 {
+		t.Fatalf("%+v, want all pushed", res)
+	}
+	f.have = map[string]bool{}
+	f.meddle = func(call string, _ int, _ http.ResponseWriter, body []byte) bool {
+		r := wire.NewBatchReader(bytes.NewReader(body), f.info.Limits())
+		known := 0
+		for it, err := r.Next(); call == "chunks" && err == nil; it, err = r.Next() {
+			if it.Kind == wire.BatchKnown {
+				known++
+			}
+		}
+		if known > mostReferring {
+			t.Errorf("a batch has the server look at %d segments, want at most %d", known, mostReferring)
+		}
+		return false
+	}
+	if res, _ := pushWithin(t, c, &s, PushOptions{}, 20*time.Second); res.Pushed != 500 || res.New != 0 {
+		t.Errorf("%+v, want all there and nothing new", res)
 	}
 }

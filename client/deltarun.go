@@ -276,11 +276,14 @@ func (d *delta) send(ctx context.Context, wg *sync.WaitGroup) {
 		return seg.ended == segmentLost
 	})
 	for len(d.pending) > 0 && d.p.limiter.admits(d.running, 0, 0) {
-		n, bytes, chunks := 0, int64(0), 0
+		n, bytes, chunks, referring := 0, int64(0), 0, 0
 		for n < len(d.pending) && n < d.info.BatchSegments {
 			seg := d.pending[n]
-			if n > 0 && (bytes+int64(len(seg.body)) > d.batchBytes || chunks+len(seg.chunks) > d.info.BatchChunks || seg.alone) {
+			if n > 0 && (bytes+int64(len(seg.body)) > d.batchBytes || chunks+len(seg.chunks) > d.info.BatchChunks || seg.refers && referring == mostReferring || seg.alone) {
 				break
+			}
+			if seg.refers {
+				referring++
 			}
 			bytes += int64(len(seg.body))
 			chunks += len(seg.chunks)

@@ -278,6 +278,7 @@ func (d *delta) encode(seg *segment) {
 		}
 		if len(refs) > 0 {
 			body = wire.AppendKnown(body, refs)
+			seg.refers = true
 		}
 		names, sizes, refs, frame = names[:0], sizes[:0], refs[:0], at
 	}
