@@ -173,6 +173,12 @@ func deltaPath(cache, call string, query url.Values) string {
 	return path + "?" + query.Encode()
 }
 
+// otherProofKey reports whether the server no longer knows the proof key it gave out.
+func otherProofKey(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && status.Name == wire.ErrorProofKey
+}
+
 // newDelta checks what the server says of its limits.
 func newDelta(p *push, info wire.DeltaInfo) (*delta, error) {
 	d := &delta{p: p, info: info, absent: map[string]bool{}}

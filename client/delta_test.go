@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -339,5 +340,24 @@ func TestDeltaLongNarIsJoined(t *testing.T) {
 	res, _ := mustPush(t, c, &s, PushOptions{})
 	if res.Pushed != 1 || f.calls["join"] == 0 || f.bytes["commit"] > 2000 {
 		t.Errorf("%+v, %d joins, commit of %d bytes", res, f.calls["join"], f.bytes["commit"])
+	}
+}
+
+// TestDeltaProofKeyChanges: a bucket that was put together anew has another key.
+func TestDeltaProofKeyChanges(t *testing.T) {
+	f := newDeltaServer(t)
+	f.meddle = func(call string, n int, _ http.ResponseWriter, _ []byte) bool {
+		if call == "missing" && n == 1 {
+			f.dmu.Lock()
+			f.info.ProofKey, f.info.ProofKeyName = bytes.Repeat([]byte{6}, 32), "k2"
+			f.dmu.Unlock()
+		}
+		return false
+	}
+	c := mustServe(t, f)
+	var s fakeStore
+	s.add(bytesOf(1, 10_000))
+	if res, _ := mustPush(t, c, &s, PushOptions{}); res.Pushed != 1 || res.Failed != 0 || f.calls[""] != 2 {
+		t.Errorf("%+v, asked %d times how to push", res, f.calls[""])
 	}
 }

@@ -52,9 +52,9 @@ func (c *Client) Push(ctx context.Context, store Store, o PushOptions, ev Events
 	began := c.now()
 	p := &push{c: c, store: store, o: o, ev: &ev, limiter: newLimiter(o.Jobs)}
 	err := p.run(ctx)
-	if errors.Is(err, errVanished) {
-		// What the server called present went before it could be pinned. Pushed again,
-		// it comes with its pin.
+	if errors.Is(err, errVanished) || otherProofKey(err) {
+		// What the server called present went before it could be pinned: pushed again, it
+		// comes with its pin. Or the server has another proof key: it is asked for that.
 		p.result = Result{}
 		err = p.run(ctx)
 	}
@@ -368,7 +368,7 @@ func (p *push) mustStop(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if status, ok := errors.AsType[*StatusError](err); ok && status.hopeless() {
+	if status, ok := errors.AsType[*StatusError](err); ok && (status.hopeless() || otherProofKey(err)) {
 		return err
 	}
 	if !p.budget.patient(p.c.now(), p.c.retry.Failing) {
