@@ -113,6 +113,7 @@ type Result struct {
 	Bytes                                      int64 // NAR bytes of the pushed paths
 	New, Sent                                  int64 // of them new to the server, and sent, compressed; 0 if nobody counted
 	Took                                       time.Duration
+	Logs                                       int // of builds, that were sent
 	Pinned, Unpinned                           int // pins that were set, and that could not be
 }
 

@@ -1,11 +1,16 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // BuildLog writes the log of a build to w, if the cache has it. It is named by the base name
@@ -29,5 +34,80 @@ func (c *Client) BuildLog(ctx context.Context, cache, drv string, w io.Writer) e
 			return final(fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err)) // some of it is out
 		}
 		return nil
+	})
+}
+
+// firstVersionWithLogs is the first wire.CapabilitiesVersion that takes logs of builds.
+const firstVersionWithLogs = 3
+
+// logParallel logs are sent at a time.
+const logParallel = 4
+
+// logStore is a Store that has logs of builds as well. *nixstore.Store is one.
+type logStore interface {
+	// BuildLog returns the log of a derivation's build, or false if there is none.
+	BuildLog(drv string) ([]byte, bool, error)
+}
+
+// logs sends the logs of the builds of what was pushed, as far as the local store has
+// them. A log that cannot be read or sent is told and does not make the push fail.
+func (p *push) logs(ctx context.Context, cache *Cache) error {
+	store, ok := p.store.(logStore)
+	if !ok || p.o.NoLogs || cache.Version < firstVersionWithLogs {
+		return nil
+	}
+	var drvs []string
+	for _, path := range p.arrivedNow {
+		if drv := p.derivers[path]; drv != "" && !slices.Contains(drvs, drv) {
+			drvs = append(drvs, drv)
+		}
+	}
+	sent, failed := 0, error(nil)
+	var mu sync.Mutex // guards the two
+	var g errgroup.Group
+	g.SetLimit(logParallel)
+	for _, drv := range drvs {
+		g.Go(func() error {
+			text, ok, err := store.BuildLog(drv)
+			if ok && err == nil {
+				err = p.c.putLog(ctx, p.o.Cache, drv, text)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = err
+			} else if ok {
+				sent++
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // none of them returns an error
+	p.result.Logs = sent
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if failed != nil {
+		p.ev.note(fmt.Sprintf("not all logs of builds were sent: %v", failed))
+	}
+	return nil
+}
+
+// putLog stores the log of a build.
+func (c *Client) putLog(ctx context.Context, cache, drv string, text []byte) error {
+	path := url.PathEscape(cache) + "/log/" + url.PathEscape(drv)
+	return c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, _ int) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		m := newMeter(io.NopCloser(bytes.NewReader(text)), c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
+		defer m.finish()
+		req, err := c.request(ctx, http.MethodPut, path, m)
+		if err != nil {
+			return final(err)
+		}
+		req.ContentLength = int64(len(text))
+		req.Header.Set("Content-Type", "text/plain; charset=utf-8")
+		_, err = c.exchange(req)
+		return err
 	})
 }

@@ -37,6 +37,7 @@ type PushOptions struct {
 	Jobs           int      // uploads at once; 0 = as many as the server takes well
 	DryRun         bool     // plan, and upload nothing
 	Whole          bool     // upload whole NARs, as to a server that takes no chunks
+	NoLogs         bool     // leave the logs of builds where they are
 
 	// Pins are set to the paths of the same places in Paths: there are none, or as many
 	// as paths. Each is set in the very commit that brings its path, which is the last of
@@ -70,7 +71,10 @@ type push struct {
 	ev      *Events
 	limiter *limiter
 	budget  budget
-	result  Result // only touched by the goroutine of Push
+	result  Result // this and the others only touched by the goroutine of Push
+
+	derivers   map[nix.StorePath]string // base names
+	arrivedNow []nix.StorePath
 }
 
 // path is what a push knows of a store path.
@@ -143,7 +147,10 @@ func (p *push) run(ctx context.Context) error {
 	if p.o.DryRun {
 		return nil
 	}
-	return p.pin(ctx, later)
+	if err := p.pin(ctx, later); err != nil {
+		return err
+	}
+	return p.logs(ctx, &cache)
 }
 
 // StoreDirError reports a path of another store directory than the cache's: Nix would
@@ -211,8 +218,10 @@ func (p *push) closure(ctx context.Context, roots []nix.StorePath) ([]path, erro
 		}
 	}
 	closure := make([]path, 0, len(infos))
+	p.derivers = make(map[nix.StorePath]string, len(infos))
 	for i := range infos {
 		closure = append(closure, newPathOf(&infos[i]))
+		p.derivers[infos[i].StorePath] = infos[i].Deriver
 	}
 	return closure, nil
 }
@@ -261,6 +270,9 @@ func (p *push) dropPresent(ctx context.Context, paths []path) ([]path, error) {
 
 // outcome counts and reports; only the goroutine of Push calls it.
 func (p *push) outcome(worker int, o Outcome) {
+	if o.Kind == Pushed || o.Kind == Deduplicated {
+		p.arrivedNow = append(p.arrivedNow, o.Path)
+	}
 	p.result.count(o)
 	p.ev.done(worker, o)
 	if o.Pin != nil {

@@ -22,5 +22,6 @@ func OpenStore(ctx context.Context, getenv func(string) string) (*nixstore.Store
 		Remote:   getenv("NIX_REMOTE"),
 		Socket:   socket,
 		StoreDir: nix.StoreDir(getenv("NIX_STORE_DIR")),
+		LogDir:   getenv("NIX_LOG_DIR"),
 	})
 }

@@ -355,7 +355,7 @@ func conformExtensions(t *testing.T) {
 	n := mkNode(t, nil)
 	n.mkCache("c", true)
 	r := n.call("GET", "/_api/v1/cache-config/c", n.root(), nil).want(t, 200, "")
-	if !strings.Contains(string(r.body), `"celler":{"version":2,"permissions":["pull",`) {
+	if !strings.Contains(string(r.body), `"celler":{"version":3,"permissions":["pull",`) {
 		t.Errorf("capabilities are not announced: %s", r.body)
 	}
 	alias := n.call("GET", "/c/attic-cache-info", n.root(), nil).want(t, 200, "")

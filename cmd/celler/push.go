@@ -23,6 +23,7 @@ type pushCmd struct {
 	IgnoreUpstreamCacheFilter bool     `help:"Push paths that an upstream cache has as well."`
 	Jobs                      int      `short:"j" placeholder:"N" help:"Uploads at once; default: as many as the server takes well."`
 	DryRun                    bool     `short:"n" help:"Say what would be pushed, and push nothing."`
+	NoLogs                    bool     `help:"Leave the logs of builds where they are."`
 	Whole                     bool     `help:"Upload whole NARs, as to a server that takes no chunks."`
 	Verbose                   bool     `short:"v" help:"Name every path that needs no push, not only how many there are."`
 	Pin                       []string `placeholder:"NAME" sep:"none" help:"Pin the path under this name in the very step that publishes it. With several paths give as many, in their order."`
@@ -80,7 +81,7 @@ func (c *pushCmd) push(ctx context.Context, a *app, store client.Store, referenc
 	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, several: len(c.Also) > 0, now: a.now, skipped: map[string][]string{}}
 	result, err := api.Push(ctx, store, client.PushOptions{
 		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
-		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, Pins: c.Pin, PinPolicy: policy,
+		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, NoLogs: c.NoLogs, Pins: c.Pin, PinPolicy: policy,
 	}, w.events())
 	w.close()
 	w.summary(r, result)
@@ -350,7 +351,7 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	if w.ui.JSON() {
 		w.event("", map[string]any{
 			"event": "done", "pushed": result.Pushed, "present": result.Present, "upstream": result.Upstream,
-			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "new_bytes": result.New, "sent_bytes": result.Sent, "dur_seconds": result.Took.Seconds(),
+			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "new_bytes": result.New, "sent_bytes": result.Sent, "logs": result.Logs, "dur_seconds": result.Took.Seconds(),
 		})
 		return
 	}
@@ -378,6 +379,7 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	}{
 		{result.Present, "%d already there"},
 		{result.Upstream, "%d in upstream caches"},
+		{result.Logs, "with %d build logs"},
 		{result.Failed, "%d failed"},
 		{result.Skipped, "%d not tried"},
 	} {

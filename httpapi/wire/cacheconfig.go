@@ -31,8 +31,8 @@ type Capabilities struct {
 }
 
 // CapabilitiesVersion 1: Celler-Seq, the caches, paths and tokens calls. 2: pins, also
-// in uploads; statistics; delete-paths.
-const CapabilitiesVersion = 2
+// in uploads; statistics; delete-paths. 3: what plain Nix uploads, logs of builds among it.
+const CapabilitiesVersion = 3
 
 // DecodeCacheConfig reads the body of PATCH. The endpoints and the public key are
 // not the caller's to set and are not looked at.

@@ -30,6 +30,9 @@ type Options struct {
 	// RealStoreDir is where their files are; default StoreDir, below the root if
 	// Remote names one.
 	RealStoreDir string
+	// LogDir is where logs of builds are; default /nix/var/log/nix, below the root if
+	// Remote names one.
+	LogDir string
 	// DaemonCommand starts a daemon on its standard streams; default nix-daemon
 	// --stdio.
 	DaemonCommand []string
@@ -46,6 +49,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RealStoreDir == "" {
 		o.RealStoreDir = o.realStoreDir()
+	}
+	if o.LogDir == "" {
+		o.LogDir = o.root() + "/nix/var/log/nix"
 	}
 	if len(o.DaemonCommand) == 0 {
 		o.DaemonCommand = []string{"nix-daemon", "--stdio"}

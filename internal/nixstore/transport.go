@@ -76,22 +76,30 @@ func (o Options) socket() (path string, must bool) {
 // dir for a store below another root, Remote "/some/root" or "local?root=…":
 // there Nix puts them below nix/store whatever the store dir is.
 func (o Options) realStoreDir() string {
+	if rest, ok := strings.CutPrefix(o.Remote, "local"); ok {
+		_, query, _ := strings.Cut(rest, "?")
+		if v, err := url.ParseQuery(query); err == nil && v.Get("real") != "" {
+			return v.Get("real")
+		}
+	}
+	if root := o.root(); root != "" {
+		return root + string(nix.DefaultStoreDir)
+	}
+	return string(o.StoreDir)
+}
+
+// root is the directory below which a store of its own is, or "".
+func (o Options) root() string {
 	root := ""
 	if strings.HasPrefix(o.Remote, "/") {
 		root, _, _ = strings.Cut(o.Remote, "?")
 	} else if rest, ok := strings.CutPrefix(o.Remote, "local"); ok {
 		_, query, _ := strings.Cut(rest, "?")
 		if v, err := url.ParseQuery(query); err == nil {
-			if v.Get("real") != "" {
-				return v.Get("real")
-			}
 			root = v.Get("root")
 		}
 	}
-	if root == "" {
-		return string(o.StoreDir)
-	}
-	return strings.TrimSuffix(root, "/") + string(nix.DefaultStoreDir)
+	return strings.TrimSuffix(root, "/")
 }
 
 // A process is a daemon of our own, spoken to over its standard streams. What it
