@@ -212,6 +212,32 @@ func TestMemoryIsAnnounced(t *testing.T) {
 	}
 }
 
+// TestShortBlocks announces a dictionary again and again, for nothing: each is memory to be
+// cleared, from sixteen bytes that were sent.
+func TestShortBlocks(t *testing.T) {
+	mk := func(blocks int) []byte {
+		packed := encode(t, Xz, nil)[:xzHeaderBytes]
+		block := []byte{xzBlockHeader/4 - 1, 0, xzFilterLZMA2, 1, 30, 0, 0, 0} // 64 MiB
+		block = binary.LittleEndian.AppendUint32(block, crc32.ChecksumIEEE(block))
+		block = append(block, 0, 0, 0, 0, 0, 0, 0, 0) // the end of chunks, padding, CRC-32
+		return append(packed, bytes.Repeat(block, blocks)...)
+	}
+	if _, err := decode(Xz, bytes.NewReader(mk(3))); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("three blocks without an index: %v, want %v", err, io.ErrUnexpectedEOF)
+	}
+	if _, err := decode(Xz, bytes.NewReader(mk(200))); !errors.Is(err, errXzShortBlocks) {
+		t.Errorf("200 empty blocks with dictionaries of 64 MiB: %v, want %v", err, errXzShortBlocks)
+	}
+	// Blocks that are as long as their dictionaries may be many.
+	x := newXzReader(nil, maxWindow)
+	for range 1_000 {
+		if err := x.announce(64 << 20); err != nil {
+			t.Fatal(err)
+		}
+		x.plain += 64 << 20
+	}
+}
+
 func TestNames(t *testing.T) {
 	for _, f := range all() {
 		if got, ok := Parse(f.String()); got != f || !ok {

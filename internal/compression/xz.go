@@ -22,9 +22,13 @@ const (
 	xzHeaderBytes = 12
 	xzFilterLZMA2 = 0x21
 	xzCheckCRC32  = 1
+	xzFreeDicts   = 1 << 30 // of dictionaries, whatever is in their blocks
 )
 
-var errXzTruncated = fmt.Errorf("it ends too early: %w", io.ErrUnexpectedEOF)
+var (
+	errXzTruncated   = fmt.Errorf("it ends too early: %w", io.ErrUnexpectedEOF)
+	errXzShortBlocks = errors.New("its blocks are many, and much shorter than their dictionaries")
+)
 
 // xzCheckBytes are the lengths of the checks of a block, by the number of the check.
 func xzCheckBytes(kind byte) int {
@@ -41,6 +45,8 @@ type xzReader struct {
 	blocks uint64
 	block  *lzma.Reader2
 	start  int64 // where the data of the block begin
+	dicts  int64 // of all blocks
+	plain  int64
 	err    error
 }
 
@@ -75,6 +81,7 @@ func (x *xzReader) Read(p []byte) (int, error) {
 			continue
 		}
 		n, err := x.block.Read(p)
+		x.plain += int64(n)
 		if err == io.EOF { //nolint:errorlint // the library returns the bare one
 			x.block = nil
 			if err = x.endBlock(); err == nil && n == 0 {
@@ -110,13 +117,25 @@ func (x *xzReader) next() error {
 	if err != nil {
 		return err
 	}
-	if dict > x.limit {
-		return ErrMemory
+	if err := x.announce(dict); err != nil {
+		return err
 	}
 	x.blocks++
 	x.start = x.in.n
 	x.block, err = lzma.Reader2Config{DictCap: int(max(dict, lzma.MinDictCap))}.NewReader2(x.in)
 	return err
+}
+
+// announce bounds what a block's dictionary costs. Each is allocated anew and cleared, which
+// is work that the data must be worth: writers make blocks longer than their dictionaries.
+func (x *xzReader) announce(dict int64) error {
+	if dict > x.limit {
+		return ErrMemory
+	}
+	if x.dicts += dict; x.dicts > xzFreeDicts+4*x.plain {
+		return errXzShortBlocks
+	}
+	return nil
 }
 
 // header reads the beginning of a stream; before that of a further one there may be zeros.
