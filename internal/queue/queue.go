@@ -63,6 +63,15 @@ func Open(dir string) (*Queue, error) {
 	if info.Mode().Perm()&0o022 != 0 {
 		return nil, &UnsafeError{dir, info.Mode()}
 	}
+	if info, err = os.Lstat(q.entries()); err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: q.entries(), Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open queue: %w", err)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return nil, &UnsafeError{q.entries(), info.Mode()}
+	}
 	return q, nil
 }
 
@@ -89,16 +98,13 @@ func (q *Queue) make() error {
 	if err := os.MkdirAll(q.dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Mkdir(q.entries(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	// A hook of root's may come before the agent, which may be another user.
-	if info, err := os.Stat(q.dir); err == nil && os.Geteuid() == 0 {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			if err := os.Chown(q.entries(), int(stat.Uid), int(stat.Gid)); err != nil {
-				return err
-			}
+	switch err := os.Mkdir(q.entries(), 0o700); {
+	case err == nil:
+		if err := q.handOver(); err != nil {
+			return err
 		}
+	case !errors.Is(err, fs.ErrExist):
+		return err
 	}
 	for _, dir := range append(created, q.entries()) {
 		if err := q.disk.syncDir(filepath.Dir(dir)); err != nil {
@@ -106,6 +112,29 @@ func (q *Queue) make() error {
 		}
 	}
 	return nil
+}
+
+// handOver gives what was just made to the directory's owner: a hook of root's may come
+// before the agent, which may be another user. That user must not be given anything else, and
+// may have put a link in its place by now.
+func (q *Queue) handOver() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(q.dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	f, err := os.OpenFile(q.entries(), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 // Dir is the queue's directory.

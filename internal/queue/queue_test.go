@@ -145,6 +145,47 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// Entries that are a link, to a directory of others or to none, would have root write and
+// give away what is not the queue's.
+func TestEntriesAreALink(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
+		if there {
+			if err := os.Mkdir(target, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if os.Geteuid() == 0 {
+			if err := os.Chown(dir, 12345, 12346); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(target, filepath.Join(dir, "entries")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil {
+			t.Errorf("target is there: %v; opened a queue whose entries are elsewhere", there)
+		}
+		if err := (&Queue{dir: dir, disk: realDisk()}).handOver(); err == nil && os.Geteuid() == 0 {
+			t.Errorf("target is there: %v; what a link names was given away", there)
+		}
+	}
+}
+
+func TestUnsafeEntries(t *testing.T) {
+	q := mustOpen(t)
+	if err := os.Chmod(q.entries(), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(q.Dir())
+	if unsafe, ok := errors.AsType[*UnsafeError](err); !ok || unsafe.Dir != q.entries() {
+		t.Errorf("opened a queue to which everybody can add: %v", err)
+	}
+}
+
 func TestTidy(t *testing.T) {
 	q := mustOpen(t)
 	id := mustAdd(t, q, mkEntry(t))
