@@ -1,7 +1,10 @@
 package s3blob
 
 import (
+	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // see torn
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +47,17 @@ func (b *Bucket) get(ctx context.Context, op string, key blob.Key, old blob.Tag)
 	if old != "" {
 		in.IfNoneMatch = aws.String(string(old))
 	}
+	var before []byte // what came with tagBefore, although that is not its hash
+	var tagBefore blob.Tag
 	for attempt := 1; ; attempt++ {
 		body, tag, err := b.getOnce(ctx, in)
+		if err == nil && b.torn(body, tag) {
+			if before != nil && tag == tagBefore && bytes.Equal(body, before) {
+				b.otherTags.Add(1) // it does so always: tags are something else here
+				return body, tag, nil
+			}
+			before, tagBefore, err = body, tag, errTorn
+		}
 		switch {
 		case err == nil:
 			return body, tag, nil
@@ -53,10 +65,34 @@ func (b *Bucket) get(ctx context.Context, op string, key blob.Key, old blob.Tag)
 			return nil, "", outcome(op, key, blob.ErrNotExist)
 		case hasStatus(err, http.StatusNotModified):
 			return nil, "", outcome(op, key, blob.ErrUnchanged)
-		case !errors.Is(err, errBroken) || attempt == bodyAttempts || ctx.Err() != nil:
+		case !errors.Is(err, errBroken) && !errors.Is(err, errTorn) || attempt == bodyAttempts || ctx.Err() != nil:
 			return nil, "", b.fail(op, key, err)
 		}
 	}
+}
+
+// errTorn reports an answer whose entity tag is that of other bytes.
+var errTorn = errors.New("the answer has the bytes of one version and the tag of another")
+
+// sureOfTags is how many objects must have tags that are not their MD5 before nobody looks
+// any more.
+const sureOfTags = 3
+
+// torn reports whether an answer may have the bytes of one version of an object and the tag
+// of another: a server that keeps the two apart, as versitygw does, mixes them when the object
+// is replaced while it is read, and a swap by that tag would undo what another writer did.
+// Where entity tags are MD5 sums, as they are for objects that were put in one piece without
+// encryption by a key of a KMS, that shows.
+func (b *Bucket) torn(body []byte, tag blob.Tag) bool {
+	text := strings.Trim(string(tag), `"`)
+	if len(text) != 2*md5.Size || b.otherTags.Load() >= sureOfTags {
+		return false
+	}
+	want, err := hex.DecodeString(text)
+	if err != nil {
+		return false
+	}
+	return md5.Sum(body) != [md5.Size]byte(want) //nolint:gosec // it is S3's choice, and guards against accidents
 }
 
 func (b *Bucket) getOnce(ctx context.Context, in *s3.GetObjectInput) ([]byte, blob.Tag, error) {

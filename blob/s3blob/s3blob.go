@@ -43,6 +43,8 @@ type Bucket struct {
 
 	// noBatch is set when the server has refused a DeleteObjects request as such.
 	noBatch atomic.Bool
+	// otherTags counts objects whose tags are not their MD5; see torn.
+	otherTags atomic.Int32
 }
 
 var _ blob.Bucket = (*Bucket)(nil)
