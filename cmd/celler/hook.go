@@ -74,6 +74,10 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
+// hookPaths is how many paths one entry of the queue may hold: more than a build has ever made,
+// and fewer than an entry has room for.
+const hookPaths = 1024
+
 func (c *hookCmd) queue(ctx context.Context, a *app) error {
 	e, bad := c.entry(a)
 	if len(e.Paths) == 0 {
@@ -83,10 +87,13 @@ func (c *hookCmd) queue(ctx context.Context, a *app) error {
 	if err != nil {
 		return &queueError{c.dir(a), err}
 	}
-	for _, t := range c.targets(c.Cache) {
-		e.Target = t
-		if _, err := q.Add(e); err != nil {
-			return &queueError{q.Dir(), err}
+	for part := range slices.Chunk(e.Paths, hookPaths) {
+		e.Paths = part
+		for _, t := range c.targets(c.Cache) {
+			e.Target = t
+			if _, err := q.Add(e); err != nil {
+				return &queueError{q.Dir(), err}
+			}
 		}
 	}
 	// An agent that is not there, or busy, looks by itself.

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/internal/queue"
 )
 
@@ -75,5 +77,39 @@ func TestHooksKilled(t *testing.T) {
 	t.Logf("%d hooks acknowledged, %d killed, %d entries", n, killed.Load(), len(ids))
 	if n < 48 || killed.Load() == 0 {
 		t.Errorf("%d hooks were acknowledged and %d killed: expected at least 48, and some", n, killed.Load())
+	}
+}
+
+// A build with more outputs than an entry has room for is no reason for Nix to stop.
+func TestHookOfManyPaths(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	const n = 10_000
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "/nix/store/%032d-%s ", i, strings.Repeat("x", 200))
+	}
+	a := &app{env: config.NewEnv(map[string]string{"OUT_PATHS": b.String()}), now: time.Now}
+	c := &hookCmd{queueFlag: queueFlag{dir}}
+	if err := c.Run(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := q.IDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	queued := 0
+	for _, id := range ids {
+		e, err := q.Read(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queued += len(e.Paths)
+	}
+	if queued != n {
+		t.Errorf("%d paths are queued, want %d", queued, n)
 	}
 }

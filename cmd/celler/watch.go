@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (c *watchCmd) Run(ctx context.Context, a *app) error {
 	}
 	ao.Jobs, ao.Standby, ao.Listen = c.Jobs, true, agent.NewListener(q, nil)
 	pusher := agent.New(ao)
-	w := &storeWatch{q: q, targets: c.targets(c.Cache), now: a.now, woken: func() {
+	w := &storeWatch{q: q, targets: c.targets(c.Cache), now: a.now, logger: ao.Logger, woken: func() {
 		pusher.Wake()
 		_ = agent.WakeAt(ctx, q.Socket()) // the other agent, if there is one
 	}}
@@ -64,7 +65,6 @@ func (c *watchCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	o.Logger = ao.Logger
 
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -86,6 +86,7 @@ type storeWatch struct {
 	q       *queue.Queue
 	targets []queue.Target
 	now     func() time.Time
+	logger  *slog.Logger
 	woken   func()
 }
 
@@ -117,7 +118,7 @@ func (w *storeWatch) options(ctx context.Context, a *app, c *watchCmd) (storewat
 	o := storewatch.Options{
 		OpenStore: func(ctx context.Context) (storewatch.Store, error) { return client.OpenStore(ctx, a.env.Get) },
 		StoreDir:  store.StoreDir(), RealDir: store.RealStoreDir(),
-		Sources: c.Sources, Rescan: time.Duration(c.Rescan), Now: a.now,
+		Sources: c.Sources, Rescan: time.Duration(c.Rescan), Now: a.now, Logger: w.logger, Seen: w.seen,
 	}
 	// Only as far back as the target that has seen least; one that is new has seen
 	// nothing, and begins now.
@@ -130,12 +131,14 @@ func (w *storeWatch) options(ctx context.Context, a *app, c *watchCmd) (storewat
 			o.Since = seen
 		}
 	}
-	o.Seen = func(at time.Time) {
-		for _, t := range w.targets {
-			if err := w.q.SetSeen(t, at); err != nil {
-				o.Logger.Warn("the next watcher will look further back", "err", err)
-			}
+	return o, nil
+}
+
+// seen records how far the watcher has come.
+func (w *storeWatch) seen(at time.Time) {
+	for _, t := range w.targets {
+		if err := w.q.SetSeen(t, at); err != nil {
+			w.logger.Warn("the next watcher will look further back", "err", err)
 		}
 	}
-	return o, nil
 }
