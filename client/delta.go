@@ -27,6 +27,9 @@ const (
 	frameWindow = 1 << 20
 	// deltaCutters paths are read at a time; deltaAskers queries are under way.
 	deltaCutters, deltaAskers = 4, 3
+	// deltaBatches are under way at most. That fills any line that a builder has, and
+	// leaves room on the server for others.
+	deltaBatches = 6
 	// deltaTries is how often the chunks of a path may be gone by the time it is committed.
 	deltaTries = 4
 	// leastSegment and leastBatch are how small requests may become when a proxy refuses

@@ -275,7 +275,7 @@ func (d *delta) send(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		return seg.ended == segmentLost
 	})
-	for len(d.pending) > 0 && d.p.limiter.admits(d.running, 0, 0) {
+	for len(d.pending) > 0 && d.running < deltaBatches && d.p.limiter.admits(d.running, 0, 0) {
 		n, bytes, chunks, referring := 0, int64(0), 0, 0
 		for n < len(d.pending) && n < d.info.BatchSegments {
 			seg := d.pending[n]
