@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -97,12 +98,22 @@ func (s *server) putListing(x *exchange, base string) error {
 	if _, err := nix.ParseHashPart(base); err != nil {
 		return requestError("%v", err)
 	}
-	text, err := x.readText("listing", maxTextBytes)
+	src, stop, err := x.plainBody()
 	if err != nil {
 		return err
 	}
-	if !json.Valid(text) {
+	defer stop()
+	// Not kept in memory: it may be long, and many may come at once.
+	body := &limitedText{src: src, left: maxTextBytes, what: "listing"}
+	begin, err := io.ReadAll(io.LimitReader(body, sniffBytes))
+	if err != nil {
+		return bodyError(err)
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(begin, " \t\r\n"), []byte("{")) {
 		return requestError("the listing is not JSON")
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return bodyError(err)
 	}
 	return x.sendEmpty()
 }

@@ -110,7 +110,8 @@ func walk(root *file, path nix.StorePath, names []string) (found *file, out stri
 					return nil, "", errNoFile.because(fmt.Errorf("a link to %q", found.Target))
 				}
 				if target[0] != path.Base() {
-					return nil, strings.Join(append(target, names...), "/"), nil
+					out, err := below(target, names)
+					return nil, out, err
 				}
 				at, names = nil, append(target[1:], names...)
 			default:
@@ -138,6 +139,21 @@ func walk(root *file, path nix.StorePath, names []string) (found *file, out stri
 		}
 		at = append(slices.Clip(at), name)
 	}
+}
+
+// below goes on from a place in another path, whose links nobody here has looked at: upwards
+// could be anywhere, and would be out of the store for who follows.
+func below(place, names []string) (string, error) {
+	for _, name := range names {
+		switch name {
+		case "", ".":
+		case "..":
+			return "", errNoFile.because(errors.New("a link leads out of the path and upwards from there"))
+		default:
+			place = append(place, name)
+		}
+	}
+	return strings.Join(place, "/"), nil
 }
 
 // lookUp returns the entry at a place that is known to be there.
@@ -179,7 +195,9 @@ func (s *server) sendFile(x *exchange, path *catalog.Path, f *file, names []stri
 		h.Set("Content-Disposition", "attachment; filename*=UTF-8''"+url.PathEscape(name))
 	}
 	h.Set("ETag", fmt.Sprintf(`"%s-%d"`, strings.TrimPrefix(nix.SHA256Hash(path.NarHash).Nix32(), "sha256:"), f.NarOffset))
-	s.opts.Uses.Downloaded(path.Cache, path.StorePath.HashPart())
+	if x.r.Method != http.MethodHead {
+		s.opts.Uses.Downloaded(path.Cache, path.StorePath.HashPart())
+	}
 	return x.sendContent(content)
 }
 
