@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,11 +46,17 @@ func (c textCodec) EncodeAll(text, dst []byte) []byte { return c.enc.EncodeAll(t
 func (c textCodec) DecodeAll(packed, dst []byte) ([]byte, error) { return c.dec.DecodeAll(packed, dst) }
 
 // decompress undoes the compression of what a client sends. The caller calls stop, which gives
-// the memory back.
+// the memory back. While others have the memory and are slow it waits, for as long as any
+// peer may be silent, and then asks its own to come again.
 func (x *exchange) decompress(f compression.Format, src io.Reader) (r *compression.Reader, stop func(), err error) {
 	held := int64(0)
 	r, err = compression.NewReader(f, src, func(n int64) error {
-		if err := x.s.decoders.Acquire(x.r.Context(), n); err != nil {
+		soon, cancel := context.WithTimeout(x.r.Context(), x.s.opts.StallTimeout)
+		defer cancel()
+		switch err := x.s.decoders.Acquire(soon, n); {
+		case err != nil && x.r.Context().Err() == nil:
+			return errBusy.because(err)
+		case err != nil:
 			return err
 		}
 		held = n
