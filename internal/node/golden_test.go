@@ -1,11 +1,9 @@
 package node_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -30,7 +28,7 @@ var update = flag.Bool("update", false, "write testdata/buckets/NEWEST anew, and
 // goldenNewest is the bucket that this version writes. Buckets before it were written
 // by earlier versions and are never written again. A version that changes what it
 // writes leaves this one behind, and begins the next.
-const goldenNewest = "2"
+const goldenNewest = "3"
 
 // TestGoldenBuckets opens the buckets that this version and earlier ones have written,
 // reads every path back byte for byte, works with them, and reads them again.
@@ -179,6 +177,13 @@ func (r *running) describe(t *testing.T) string {
 			r.describePath(t, &b, token, c.Name, p.HashPart)
 		}
 	}
+	for _, url := range goldenBeside(t) {
+		if code, text := r.do(t, http.MethodGet, url, token, ""); code == http.StatusOK {
+			fmt.Fprintf(&b, "\n%s: %d bytes, sha256 %x\n", url, len(text), sha256.Sum256([]byte(text)))
+		} else if code, _ := r.do(t, http.MethodHead, url, token, ""); code == http.StatusOK {
+			fmt.Fprintf(&b, "\n%s: need not be sent again\n", url)
+		}
+	}
 	return b.String()
 }
 
@@ -249,29 +254,13 @@ func (r *running) describePath(t *testing.T, b *strings.Builder, token, cache, h
 // untar unpacks a bucket into a directory.
 func untar(t *testing.T, name, dir string) {
 	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for r := tar.NewReader(f); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		to := filepath.Join(dir, filepath.FromSlash(h.Name))
+	eachInTar(t, name, func(name string, body []byte) {
+		to := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(to, body, 0o644); err != nil {
 			t.Fatal(err)
 		}
-	}
+	})
 }

@@ -34,12 +34,18 @@ type golden struct {
 	log    *wal.Log
 	cat    *catalog.Catalog
 	chunks *chunkstore.Store
+
+	profile  chunk.Profile
+	proofs   chunk.ProofKey
+	listings bool               // publish them
+	onApply  func(*wal.Segment) // if set
 }
 
 // mkGoldenBucket returns a bucket as a tar file: with two tables on top of each other in
 // its snapshot, segments after it, a floor above the first slot, packs, several caches,
 // a path that was pushed again, one that was withdrawn, and a cache that was destroyed;
-// with pins, a bookmark, and packs that a collector has moved into an object they share.
+// with pins, a bookmark, and packs that a collector has moved into an object they share;
+// with what came later, see today.
 func mkGoldenBucket(t *testing.T) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -68,18 +74,28 @@ func (g *golden) write() {
 	g.must(err)
 	db, err := index.Open("index", format.Store, index.Options{FS: vfs.NewMem(), Bucket: g.bucket})
 	g.must(err)
-	g.log, err = wal.Open(g.ctx(), g.bucket, db, wal.Options{})
+	g.log, err = wal.Open(g.ctx(), g.bucket, db, wal.Options{
+		Address: "http://golden.invalid:8080",
+		Forward: func(context.Context, string, []byte) (wal.Seq, error) { return 0, wal.ErrRefused },
+		OnApply: func(seg *wal.Segment) {
+			if g.onApply != nil {
+				g.onApply(seg)
+			}
+		},
+	})
 	g.must(err)
 	g.cat = catalog.New(g.log, db, catalog.Options{})
-	profile, err := chunk.ParseProfile(format.Profile)
+	g.profile, err = chunk.ParseProfile(format.Profile)
 	g.must(err)
-	g.chunks, err = chunkstore.New(g.bucket, g.cat, chunkstore.Options{Profile: profile})
+	g.chunks, err = chunkstore.New(g.bucket, g.cat, chunkstore.Options{Profile: g.profile})
 	g.must(err)
 	g.history()
 	g.cleanup()
+	g.today()
 	g.must(g.chunks.Close())
 	g.must(g.log.Close())
 	g.must(db.Close())
+	g.recover()
 }
 
 // history is what happens to the bucket.
@@ -167,13 +183,27 @@ func (g *golden) publish(cache catalog.CacheName, by string, p nixtest.Path) {
 	g.t.Helper()
 	res, err := g.chunks.Write(g.ctx(), bytes.NewReader(p.NAR))
 	g.must(err)
-	g.then(g.cat.Publish(g.ctx(), catalog.Publication{
+	if g.proofs == (chunk.ProofKey{}) {
+		for i := range res.Packs {
+			res.Packs[i].Proofs = nil // as a server did that knew of none
+		}
+	}
+	g.put(cache, by, p, res)
+}
+
+func (g *golden) put(cache catalog.CacheName, by string, p nixtest.Path, res chunkstore.Result) {
+	g.t.Helper()
+	g.then(g.cat.Publish(g.ctx(), g.publication(cache, by, p, res)))
+}
+
+func (g *golden) publication(cache catalog.CacheName, by string, p nixtest.Path, res chunkstore.Result) catalog.Publication {
+	return catalog.Publication{
 		Path: catalog.Path{
 			Cache: cache, StorePath: p.Info.StorePath, NarHash: res.Recipe.NarHash, NarSize: res.Recipe.Size,
 			References: p.Info.References, By: by,
 		},
-		Recipe: res.Recipe, Packs: res.Packs,
-	}))
+		Recipe: res.Recipe, Packs: res.Packs, Listing: g.listing(p.NAR),
+	}
 }
 
 // compact leaves nothing in the log that the snapshot has.
