@@ -142,3 +142,17 @@ func TestLookingIsNotUsing(t *testing.T) {
 		t.Errorf("%d downloads, want 1", uses.n.Load())
 	}
 }
+
+// TestRangesOfNothing asks for parts of an empty file.
+func TestRangesOfNothing(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", true)
+	p := nixtest.MkPath(t, "p", nixtest.Dir{"empty": nixtest.Text("")})
+	n.push("c", p)
+	for _, spec := range []string{"bytes=-5", "bytes=0-", "bytes=-0", "bytes=5-6", "bytes=-1,-2"} {
+		r := n.call("GET", "/c/serve/"+p.Info.StorePath.HashPart().String()+"/empty", "", nil, "Range", spec).want(t, 200, "")
+		if got := r.Header.Get("Content-Range"); got != "" {
+			t.Errorf("%s: Content-Range %q", spec, got)
+		}
+	}
+}

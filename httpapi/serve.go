@@ -195,6 +195,9 @@ func (s *server) sendFile(x *exchange, path *catalog.Path, f *file, names []stri
 		h.Set("Content-Disposition", "attachment; filename*=UTF-8''"+url.PathEscape(name))
 	}
 	h.Set("ETag", fmt.Sprintf(`"%s-%d"`, strings.TrimPrefix(nix.SHA256Hash(path.NarHash).Nix32(), "sha256:"), f.NarOffset))
+	if f.Size == 0 {
+		x.r.Header.Del("Range") // the last bytes of none: net/http would answer with a range that ends before it begins
+	}
 	if x.r.Method != http.MethodHead {
 		s.opts.Uses.Downloaded(path.Cache, path.StorePath.HashPart())
 	}
