@@ -156,3 +156,20 @@ func TestRangesOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestLongDirectories are not shown to their end.
+func TestLongDirectories(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", true)
+	many := nixtest.Dir{}
+	for i := range 20_000 {
+		many[fmt.Sprintf("%05d-%s", i, strings.Repeat("x", 100))] = nixtest.Text("")
+	}
+	p := nixtest.MkPath(t, "p", many)
+	n.push("c", p)
+	part := p.Info.StorePath.HashPart().String()
+	page := string(n.call("GET", "/c/serve/"+part, "", nil).want(t, 200, "").body)
+	if len(page) > 2<<20 || !strings.Contains(page, ">00000-") || !strings.Contains(page, " more; all of them are in <a href=\"/c/"+part+".ls\">") {
+		t.Errorf("a page of %d bytes that ends in %q", len(page), page[max(0, len(page)-300):])
+	}
+}

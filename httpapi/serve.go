@@ -21,6 +21,9 @@ const (
 	maxLinks = 40
 	// sniffBytes is how much of a file is looked at to tell text from other data.
 	sniffBytes = 512
+	// maxPageBytes is about how long the page of a directory may get, which is held in memory
+	// while it is sent.
+	maxPageBytes = 1 << 20
 
 	// harmless keeps a browser from running anything that is in a file, or from taking it
 	// for a page of this server.
@@ -252,7 +255,13 @@ func (x *exchange) sendDirectory(cache *catalog.Cache, path nix.StorePath, names
 		entries = append(entries, name)
 	}
 	slices.Sort(entries)
-	for _, name := range entries {
+	for i, name := range entries {
+		if b.Len() > maxPageBytes {
+			fmt.Fprintf(&b, "… and %d more; all of them are in ", len(entries)-i)
+			hashPart := path.HashPart().String()
+			fmt.Fprintf(&b, "<a href=\"/%[1]s/%[2]s\">%[2]s</a>\n", url.PathEscape(string(cache.Name)), hashPart+listingSuffix)
+			break
+		}
 		f := dir.Entries[name]
 		text := name
 		if f.Type == "directory" {
