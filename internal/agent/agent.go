@@ -98,7 +98,8 @@ type Agent struct {
 	waiters    map[*waiter]struct{}
 	keeper     keeper
 	protecting bool
-	unguarded  bool // something is to be protected
+	linking    []nix.StorePath // by the running protect
+	unguarded  bool            // something is to be protected
 	rootErr    string
 	changed    time.Time // as the queue told when it was last read
 	read       time.Time // when that was
@@ -383,11 +384,7 @@ func (a *Agent) drop(ctx context.Context, it *item) {
 			continue
 		}
 		delete(a.paths, p)
-		if it.rooted {
-			if err := a.o.Queue.Unlink(p.Base()); err != nil {
-				a.o.Logger.WarnContext(ctx, "a root cannot be removed", "err", err)
-			}
-		}
+		a.unlink(ctx, p) // another entry may have had it made
 	}
 	if err := a.o.Queue.Remove(it.id); err != nil {
 		// It stays known, or it would be pushed again and again.
@@ -396,6 +393,13 @@ func (a *Agent) drop(ctx context.Context, it *item) {
 		return
 	}
 	delete(a.items, it.id)
+}
+
+// unlink removes the link of a path, if there is one.
+func (a *Agent) unlink(ctx context.Context, p nix.StorePath) {
+	if err := a.o.Queue.Unlink(p.Base()); err != nil {
+		a.o.Logger.WarnContext(ctx, "a root cannot be removed", "err", err)
+	}
 }
 
 // due is how long there is nothing to do, if nobody asks for something.

@@ -571,3 +571,43 @@ func TestSocketName(t *testing.T) {
 		t.Errorf("a name of %d bytes gave %v", len(q.Socket()), err)
 	}
 }
+
+// Two entries name a path, of which one failed and the other did not: the root goes with
+// the last of them, whichever had it made.
+func TestRootOfTwoEntries(t *testing.T) {
+	agentTest(t, func(w *world, _ *Options) { w.down["ci"] = errDown; w.add("ci", "both") }, func(_ *testing.T, w *world, _ *Agent) {
+		pass(10 * time.Second)
+		if links := w.links(); len(links) != 1 {
+			w.t.Fatalf("links %v of a path that could not be pushed, want one", links)
+		}
+		w.set(func() { w.down["ci"], w.took = nil, 5*time.Minute })
+		pass(4 * time.Minute)
+		w.wantQueued(1)
+		w.add("other", "both")
+		pass(3 * time.Minute)
+		w.wantQueued(1)
+		if links := w.links(); len(links) != 1 {
+			w.t.Errorf("links %v while an entry names the path, want one", links)
+		}
+		pass(10 * time.Minute)
+		w.wantQueued(0)
+		if links := w.links(); len(links) != 0 {
+			w.t.Errorf("links %v, and nothing is queued", links)
+		}
+	})
+}
+
+// A path that arrives while its link is in the making leaves none.
+func TestRootOfWhatArrivedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	a := New(w.options())
+	p := nixtest.MkStorePath(t, "late")
+	a.linking = []nix.StorePath{p} // of an entry that has been dropped
+	if _, err := w.q.Link(p); err != nil {
+		t.Fatal(err)
+	}
+	a.protected(t.Context(), nil)
+	if links := w.links(); len(links) != 0 {
+		t.Errorf("links %v, and nothing is queued", links)
+	}
+}

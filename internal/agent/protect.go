@@ -105,6 +105,7 @@ func (a *Agent) protect(ctx context.Context) {
 			links = append(links, a.linksOf(it)...)
 		}
 	}
+	a.linking = links
 	a.workers.Go(func() {
 		err := a.keeper.hold(ctx, want)
 		if err == nil && len(links) > 0 {
@@ -126,6 +127,12 @@ func (a *Agent) linksOf(it *item) []nix.StorePath {
 // protected takes up how protect went.
 func (a *Agent) protected(ctx context.Context, err error) {
 	a.protecting = false
+	for _, p := range a.linking {
+		if a.paths[p] == 0 {
+			a.unlink(ctx, p) // it arrived meanwhile, perhaps before there was a link
+		}
+	}
+	a.linking = nil
 	if err == nil {
 		a.rootErr = ""
 		return
