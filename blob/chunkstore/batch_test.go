@@ -469,3 +469,18 @@ func TestBatchHandsOutPlain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNoProofs: without a key no proofs are made, for nobody could ever give one that is
+// equal, and nobody would replace it.
+func TestNoProofs(t *testing.T) {
+	for _, key := range []chunk.ProofKey{{}, testKey} {
+		s := mkStore(t, memblob.New(), newDirectory(), chunkstore.Options{ProofKey: key})
+		res, err := s.Write(t.Context(), strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := len(res.Packs) == 1 && res.Packs[0].Proofs != nil; has != (key == testKey) {
+			t.Errorf("key %x: packs %+v", key, res.Packs)
+		}
+	}
+}

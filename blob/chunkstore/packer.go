@@ -201,7 +201,10 @@ func (p *packer) put(ctx context.Context, o *openPack) (chunk.NewPack, error) {
 	}
 	o.name.Store(&id)
 	object, np := o.builder.Seal(id)
-	np.Proofs, o.proofs = o.proofs, nil
+	if p.s.o.ProofKey != (chunk.ProofKey{}) {
+		np.Proofs = o.proofs
+	}
+	o.proofs = nil
 	o.buf = object[:0]
 	if _, err := p.s.bucket.Put(ctx, pack.Key(id), object); err != nil {
 		o.buf = nil // a request that was given up may still be reading it

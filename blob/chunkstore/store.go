@@ -40,7 +40,7 @@ type Directory interface {
 
 // Options tune a Store. The zero value works.
 type Options struct {
-	ProofKey      chunk.ProofKey   // makes the proofs of chunks
+	ProofKey      chunk.ProofKey   // makes the proofs of chunks; zero = there are none
 	Profile       chunk.Profile    // how NARs are cut; zero = chunk.DefaultProfile
 	FrameBytes    int              // plain bytes of a frame, at most 1 MiB; default 512 KiB
 	RestoreBytes  int              // known chunks of fewer plain bytes between new ones are stored again; default 16 KiB, negative = never
