@@ -275,6 +275,11 @@ func (x *exchange) sendEncoded(recipe *chunk.Recipe, format compression.Format) 
 		x.WriteHeader(http.StatusOK)
 		return nil
 	}
+	done, err := x.encoder()
+	if err != nil {
+		return err
+	}
+	defer done()
 	plain, err := x.s.chunks.Plain(x.r.Context(), recipe)
 	if err != nil {
 		return errIncomplete.because(err)
@@ -302,6 +307,26 @@ func (x *exchange) sendEncoded(recipe *chunk.Recipe, format compression.Format) 
 	}
 	x.s.metrics.torn.Inc()
 	panic(http.ErrAbortHandler)
+}
+
+// maxEncoders is how many NARs are compressed at once for those who ask for them as they
+// were sent. It costs up to three hundred times what it costs to send them as they are kept,
+// and of a public cache anybody may ask.
+const maxEncoders = 4
+
+// encoder waits until a NAR may be compressed. The caller calls done.
+func (x *exchange) encoder() (done func(), err error) {
+	soon, cancel := context.WithTimeout(x.r.Context(), x.s.opts.StallTimeout)
+	defer cancel()
+	select {
+	case x.s.encodeSlots <- struct{}{}:
+		return func() { <-x.s.encodeSlots }, nil
+	case <-soon.Done():
+	}
+	if err := x.r.Context().Err(); err != nil {
+		return nil, err
+	}
+	return nil, errBusy.because(soon.Err())
 }
 
 // justReader cannot seek, whatever is asked.

@@ -30,6 +30,7 @@ type server struct {
 	missingSlots chan struct{}
 	texts        textCodec
 	decoders     *semaphore.Weighted // memory of those that undo a client's compression
+	encodeSlots  chan struct{}       // bounds how many NARs are compressed at once
 	listSlots    chan struct{}       // bounds how many listings are made of NARs at once
 
 	// countingSlots bounds how many counts of what pins hold run at once.
@@ -58,6 +59,7 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		countingSlots: make(chan struct{}, maxCounting),
 		texts:         newTextCodec(),
 		decoders:      semaphore.NewWeighted(decoderBytes),
+		encodeSlots:   make(chan struct{}, maxEncoders),
 		listSlots:     make(chan struct{}, maxListingsMade),
 	}
 	s.routes()

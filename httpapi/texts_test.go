@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/internal/compression"
 )
 
@@ -35,5 +36,32 @@ func TestDecodersAreTaken(t *testing.T) {
 		must(err)
 		stop()
 		must(s.decoders.Acquire(t.Context(), decoderBytes)) // all of it is back
+	})
+}
+
+// So many who ask for NARs in slow compressions do not take the server from the others.
+func TestEncodersAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{encodeSlots: make(chan struct{}, maxEncoders)}
+		s.opts = s.opts.withDefaults()
+		x := &exchange{s: s, r: httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)}
+		var taken []func()
+		for range maxEncoders {
+			done, err := x.encoder()
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, done)
+		}
+		x.w = httptest.NewRecorder()
+		if err := x.sendEncoded(&chunk.Recipe{}, compression.Bzip2); err == nil || translate(err).status != 503 || translate(err).retryAfter == 0 {
+			t.Errorf("one more: %v, want to be asked to come again", err)
+		}
+		for _, done := range taken {
+			done()
+		}
+		if len(s.encodeSlots) != 0 {
+			t.Errorf("%d are still taken", len(s.encodeSlots))
+		}
 	})
 }
