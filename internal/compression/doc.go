@@ -3,7 +3,8 @@
 // Plain Nix uploads NARs in the compression of its user's choice, and may send texts in
 // one. [NewReader] undoes it. The name and the length of what is inside are the business of
 // the caller; this package bounds the memory: before a decoder takes any, it says how much
-// it needs by what the data announce, and it refuses data that come to need more.
+// it needs by what the data announce, and it refuses data that come to need more, or, in xz,
+// a new dictionary again and again for next to nothing.
 //
 // [NewWriter] makes files that any decoder of their format reads, for the few who ask for a
 // NAR in the compression in which they once sent it. It spends no time on making them short:
