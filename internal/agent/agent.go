@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/celler/celler/client"
@@ -436,8 +437,12 @@ func NewListener(q *queue.Queue, passed []net.Listener) func(context.Context) (n
 		}
 		// The queue is locked, so no agent listens there; but a service manager may, to
 		// start one. What it does not hear of, we find by looking.
-		if c, err := dial(ctx, name); err == nil {
+		c, err := dial(ctx, name)
+		if err == nil {
 			return nil, c.Close()
+		}
+		if errors.Is(err, syscall.EAGAIN) {
+			return nil, nil // somebody does, and has not got round to all who called
 		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("listen on %s: %w", name, err)

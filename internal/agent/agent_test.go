@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -609,5 +610,43 @@ func TestRootOfWhatArrivedMeanwhile(t *testing.T) {
 	a.protected(t.Context(), nil)
 	if links := w.links(); len(links) != 0 {
 		t.Errorf("links %v, and nothing is queued", links)
+	}
+}
+
+// A socket of somebody who is slow to answer is not taken away.
+func TestListenerIsBusy(t *testing.T) {
+	dir, err := os.MkdirTemp("", "busy") // a name that is short enough
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	q, err := queue.Open(filepath.Join(dir, "queue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: q.Socket()}), syscall.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for busy := false; !busy; {
+		c, err := dial(t.Context(), q.Socket())
+		if err == nil {
+			defer c.Close()
+		}
+		busy = err != nil
+	}
+	l, err := NewListener(q, nil)(t.Context())
+	if l != nil || err != nil {
+		t.Errorf("listener %v, %v, want none and no error", l, err)
+	}
+	if _, err := os.Lstat(q.Socket()); err != nil {
+		t.Errorf("the socket is gone: %v", err)
+	}
+	if l != nil {
+		_ = l.Close()
 	}
 }
