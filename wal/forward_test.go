@@ -177,11 +177,16 @@ func TestForwardWithoutAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, p *pair) {
+				p.mu.Lock()
 				p.post = post(p)
+				p.mu.Unlock()
 				mustCommit(t, p.follower, appending("l", "x"))
 				p.want("x")
 				// What was sent arrives once more, long after.
-				if _, err := p.deliver(t.Context(), p.sent[0]); err != nil && !errors.Is(err, wal.ErrRefused) {
+				p.mu.Lock()
+				first := p.sent[0]
+				p.mu.Unlock()
+				if _, err := p.deliver(t.Context(), first); err != nil && !errors.Is(err, wal.ErrRefused) {
 					t.Error(err)
 				}
 				p.want("x")

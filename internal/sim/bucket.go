@@ -98,7 +98,7 @@ func (b *Bucket) later(what string, perform func()) {
 func (w *World) store(key blob.Key, body []byte) blob.Tag {
 	w.version++
 	tag := blob.Tag(fmt.Sprintf(`"%d"`, w.version))
-	w.objects[string(key)] = object{body: slices.Clone(body), tag: tag, at: w.now}
+	w.objects[string(key)] = object{body: slices.Clone(body), tag: tag, at: w.time()}
 	return tag
 }
 

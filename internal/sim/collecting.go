@@ -275,11 +275,11 @@ func (c *collecting) round(s *service, steps, round int) {
 		}()
 	}
 	g := gc.New(s.cat, s.chunks, gc.Options{
-		Now: c.w.clock, Retention: simRetention, NarGrace: simNarGrace, ReaderGrace: simReaderGrace,
+		Now: c.w.time, Retention: simRetention, NarGrace: simNarGrace, ReaderGrace: simReaderGrace,
 		RewriteAbove: 0.3, Batch: 3, Mutants: c.GC,
 		KeptSince: func(ctx context.Context) (time.Time, bool, error) { return wal.KeptSince(ctx, c.w.Bucket(name)) },
 	})
-	began := c.w.now
+	began := c.w.time()
 	rep, err := g.Round(ctx, gc.Mode{Each: func(gone gc.Gone) error {
 		c.note("%s removes %s: %+v", name, gone.StorePath, gone)
 		return nil
@@ -293,7 +293,7 @@ func (c *collecting) round(s *service, steps, round int) {
 	c.note("%s round %d: %d removed, %d condemned, %d moved, %d deleted, %d orphans, %v",
 		name, round, rep.Removed, rep.Condemned, rep.Rewritten, rep.Deleted, rep.Orphans, err)
 	// What a collector was about to write again may be gone if it slept for long.
-	late := c.w.now.Sub(began) >= simReaderGrace-time.Hour
+	late := c.w.time().Sub(began) >= simReaderGrace-time.Hour
 	if rep.Strays > 0 || rep.BadRecipes > 0 || rep.Unreadable > 0 && !late {
 		c.violate("%s: %d strays, %d bad recipes, %d unreadable", name, rep.Strays, rep.BadRecipes, rep.Unreadable)
 	}
@@ -302,7 +302,7 @@ func (c *collecting) round(s *service, steps, round int) {
 // note adds a line to the trace.
 func (c *collecting) note(format string, args ...any) {
 	if c.w.Trace != nil {
-		fmt.Fprintf(c.w.Trace, "       %v %s\n", c.w.now.Format(time.DateTime), fmt.Sprintf(format, args...))
+		fmt.Fprintf(c.w.Trace, "       %v %s\n", c.w.time().Format(time.DateTime), fmt.Sprintf(format, args...))
 	}
 }
 

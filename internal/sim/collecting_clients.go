@@ -278,17 +278,17 @@ func (c *collecting) reader(ctx context.Context, i int) {
 
 // fetch reads the NAR of a path whose narinfo somebody has read.
 func (c *collecting) fetch(s *service, name string, rng *rand.Rand, path string, asked moment) {
-	began := c.w.now
+	began := c.w.time()
 	_, err := s.cat.CatchUp(s.ctx)
 	if c.next(name); err != nil {
 		return
 	}
 	r, err := s.cat.Recipe(s.ctx, sha256.Sum256(simNar(path)))
 	c.next(name)
-	if errors.Is(err, catalog.ErrNoRecipe) && c.w.now.Sub(asked.at) < simNarGrace-time.Hour {
+	if errors.Is(err, catalog.ErrNoRecipe) && c.w.time().Sub(asked.at) < simNarGrace-time.Hour {
 		c.knows(func(f *facts) {
 			if f.of(path).removal.before(asked.step) || !f.of(path).purged {
-				c.violate("%s: the NAR of %s is gone %v after its narinfo was read", name, path, c.w.now.Sub(asked.at))
+				c.violate("%s: the NAR of %s is gone %v after its narinfo was read", name, path, c.w.time().Sub(asked.at))
 			}
 		})
 	}
@@ -308,7 +308,7 @@ func (c *collecting) fetch(s *service, name string, rng *rand.Rand, path string,
 		}
 	})
 	c.next(name)
-	took := c.w.now.Sub(began)
+	took := c.w.time().Sub(began)
 	if s.ctx.Err() != nil || blob.KindOf(err) == blob.KindUnreachable || errors.Is(err, context.Canceled) {
 		return
 	}

@@ -107,7 +107,7 @@ func (c *collecting) dropBookmark(name string, rng *rand.Rand) {
 
 // openPast makes the state of a slot, and compares it with what it was.
 func (c *collecting) openPast(ctx context.Context, name string, seq wal.Seq) (*index.Past, error) {
-	p, err := index.OpenPast(ctx, c.w.Bucket(name), "past", seq, index.Options{FS: vfs.NewMem(), Now: c.w.clock, CacheBytes: 1 << 20, FetchParallel: 1})
+	p, err := index.OpenPast(ctx, c.w.Bucket(name), "past", seq, index.Options{FS: vfs.NewMem(), Now: c.w.time, CacheBytes: 1 << 20, FetchParallel: 1})
 	c.next(name)
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func (d *pebbleDisk) Open(_ context.Context, bucket blob.Bucket, store wal.Store
 	if wipe || d.fs == nil {
 		d.fs = vfs.NewCrashableMem()
 	}
-	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.clock, CacheBytes: 1 << 20, Bucket: patient{bucket}, FetchParallel: 2})
+	db, err := index.Open("index", store, index.Options{FS: d.fs, Now: d.w.time, CacheBytes: 1 << 20, Bucket: patient{bucket}, FetchParallel: 2})
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ type moment struct {
 	at   time.Time
 }
 
-func (f *facts) now() moment { return moment{step: f.w.Step(), at: f.w.now} }
+func (f *facts) now() moment { return moment{step: f.w.Step(), at: f.w.time()} }
 
 // isThere notes that a path was there at some time after began. refs are those of what
 // it refers to that cannot have been gone before.
@@ -80,7 +80,7 @@ func (f *facts) isThere(path string, began moment) {
 // that was last used longer ago than it is kept, because a push takes its time.
 func (f *facts) cameToBe(path string) {
 	f.of(path).loose = slices.ContainsFunc(simPaths[path], func(r string) bool {
-		return f.w.now.Sub(f.of(r).used) >= simRetention-time.Hour
+		return f.w.time().Sub(f.of(r).used) >= simRetention-time.Hour
 	})
 }
 
@@ -126,7 +126,7 @@ func (f *facts) wanted(path string, seen map[string]bool) bool {
 	if p == nil || p.used.IsZero() {
 		return false
 	}
-	if p.pinned || f.w.now.Sub(p.used) < simRetention-time.Hour {
+	if p.pinned || f.w.time().Sub(p.used) < simRetention-time.Hour {
 		return true
 	}
 	seen[path] = true

@@ -46,7 +46,7 @@ func (c *collecting) serve(n *node) error {
 	l, st := n.running()
 	db := st.(*crashingState).DB
 	cat := catalog.New(l, db, catalog.Options{
-		Now: func() time.Time { return c.w.now.Add(n.drift) }, Mutants: c.Catalog,
+		Now: func() time.Time { return c.w.time().Add(n.drift) }, Mutants: c.Catalog,
 		Rand: c.w.Env(n.name, c.Collecting.Seed*1000+n.seed+n.boots, 0).Rand,
 	})
 	profile, err := chunk.ParseProfile(simProfile)
@@ -55,7 +55,7 @@ func (c *collecting) serve(n *node) error {
 	}
 	chunks, err := chunkstore.New(c.w.Bucket(n.name), directory{cat}, chunkstore.Options{
 		Profile: profile, FrameBytes: 3 << 10, PackBytes: 20 << 10, RestoreBytes: -1, ReadAhead: 4 << 10,
-		WriteBytes: 1 << 20, ReadBytes: 4 << 20, HedgeAfter: -1, Now: c.w.clock,
+		WriteBytes: 1 << 20, ReadBytes: 4 << 20, HedgeAfter: -1, Now: c.w.time,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -37,8 +38,8 @@ type World struct {
 	objects map[string]object
 	version int
 	step    int64
-	now     time.Time
-	trail   uint64 // hash over all choices: equal for equal runs
+	now     atomic.Pointer[time.Time] // stores also ask, between steps
+	trail   uint64                    // hash over all choices: equal for equal runs
 
 	seenRoot map[string]int // newest version of ROOT that each actor has read since it started
 	frozen   map[string]time.Time
@@ -59,12 +60,17 @@ type event struct {
 
 // NewWorld returns the world of one seed. It must be made inside a synctest bubble.
 func NewWorld(seed uint64) *World {
-	return &World{
+	w := &World{
 		rng:     rand.New(rand.NewPCG(seed, 0x5eed)),
 		objects: map[string]object{}, seenRoot: map[string]int{}, frozen: map[string]time.Time{},
-		now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
+	w.setNow(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	return w
 }
+
+func (w *World) setNow(t time.Time) { w.now.Store(&t) }
+
+func (w *World) time() time.Time { return *w.now.Load() }
 
 // Step is the number of steps taken: the world's own time for histories.
 func (w *World) Step() int64 { return w.step }
@@ -115,10 +121,10 @@ func (w *World) Run() {
 		if w.Trace != nil {
 			fmt.Fprintf(w.Trace, "%6d %-8s %s\n", w.step, e.actor, e.what)
 		}
-		if !e.due.IsZero() && e.due.After(w.now) {
-			w.now = e.due
+		if !e.due.IsZero() && e.due.After(w.time()) {
+			w.setNow(e.due)
 		}
-		w.now = w.now.Add(time.Millisecond)
+		w.setNow(w.time().Add(time.Millisecond))
 		if e.perform() {
 			w.remove(e)
 			close(e.done)
@@ -135,14 +141,14 @@ func (w *World) Run() {
 func (w *World) Freeze(actor string, d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.frozen[actor] = w.now.Add(d)
+	w.frozen[actor] = w.time().Add(d)
 }
 
 // thawed reports whether an actor goes on, and if not sets next to when the first of
 // those that do not will. The caller holds w.mu.
 func (w *World) thawed(actor string, next *time.Time) bool {
 	until, frozen := w.frozen[actor]
-	if !frozen || !w.now.Before(until) {
+	if !frozen || !w.time().Before(until) {
 		delete(w.frozen, actor)
 		return true
 	}
@@ -180,7 +186,7 @@ func (w *World) choose() *event {
 		if e != nil || thaw.IsZero() {
 			return e
 		}
-		w.now = thaw // somebody wakes up
+		w.setNow(thaw) // somebody wakes up
 	}
 }
 
@@ -223,7 +229,7 @@ func (w *World) pick() (_ *event, thaw time.Time) {
 // goroutines. Its clock is off by drift.
 func (w *World) Env(actor string, seed uint64, drift time.Duration) wal.Env {
 	return wal.Env{
-		Now:   func() time.Time { return w.now.Add(drift) },
+		Now:   func() time.Time { return w.time().Add(drift) },
 		Rand:  &randReader{rng: rand.New(rand.NewPCG(seed, 0xe4))},
 		Spawn: func(fn func()) { go fn() },
 		Sleep: func(ctx context.Context, d time.Duration, wake <-chan struct{}) {
@@ -233,7 +239,7 @@ func (w *World) Env(actor string, seed uint64, drift time.Duration) wal.Env {
 			var fired <-chan struct{}
 			var e *event
 			if d >= 0 {
-				e = w.add(&event{actor: actor, what: "timer", due: w.now.Add(d).Add(1), perform: func() bool { return true }})
+				e = w.add(&event{actor: actor, what: "timer", due: w.time().Add(d).Add(1), perform: func() bool { return true }})
 				fired = e.done
 			}
 			select {
@@ -263,8 +269,6 @@ func (r *randReader) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
-func (w *World) clock() time.Time { return w.now }
 
 // forgetRoot notes that an actor starts anew. Actors start between two steps.
 func (w *World) forgetRoot(actor string) {
