@@ -106,5 +106,5 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 	if write == "" {
 		return nil
 	}
-	return replaceTable(write, table)
+	return replaceTable(write, table, only != "")
 }

@@ -61,8 +61,33 @@ func cpuModel() string {
 	return "unknown processor"
 }
 
-// replaceTable puts table between the markers of a Markdown file.
-func replaceTable(file, table string) error {
+// keepOthers returns table with those rows of an older one whose scenarios are not in it,
+// which were not run this time: they come first.
+func keepOthers(table, older string) string {
+	label := func(line string) (string, bool) {
+		cells := strings.Split(line, " | ")
+		name := strings.TrimPrefix(cells[0], "| ")
+		return name, len(cells) == 6 && name != "scenario"
+	}
+	now := map[string]bool{}
+	for line := range strings.Lines(table) {
+		if name, ok := label(line); ok {
+			now[name] = true
+		}
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(older) {
+		if name, ok := label(line); ok && !now[name] {
+			kept.WriteString(line)
+		}
+	}
+	const head = "|---|---|---|---|---|---|\n"
+	return strings.Replace(table, head, head+kept.String(), 1)
+}
+
+// replaceTable puts table between the markers of a Markdown file. If it is only a part, the
+// rows of other scenarios stay.
+func replaceTable(file, table string, part bool) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -71,6 +96,9 @@ func replaceTable(file, table string) error {
 	i, j := strings.Index(text, tableBegin), strings.Index(text, tableEnd)
 	if i < 0 || j < i {
 		return fmt.Errorf("replace the table of %s: it has no line %q followed by %q", file, tableBegin, tableEnd)
+	}
+	if part {
+		table = keepOthers(table, text[i:j])
 	}
 	text = text[:i+len(tableBegin)] + "\n" + table + text[j:]
 	return os.WriteFile(file, []byte(text), 0o644)
