@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/blob/chunkstore"
@@ -18,78 +16,6 @@ import (
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/nix/nar"
 )
-
-// readReceipts reads the body of a commit or a join, of which few may be long at once.
-func (x *exchange) readReceipts() (body []byte, done func(), err error) {
-	if err := x.wantJSON(); err != nil {
-		return nil, nil, err
-	}
-	limit, done := int64(maxJSONBytes), func() {}
-	if n := x.r.ContentLength; n < 0 || n > maxJSONBytes {
-		limit = deltaCommitBytes
-		select {
-		case x.s.missingSlots <- struct{}{}:
-			done = func() { <-x.s.missingSlots }
-		case <-x.r.Context().Done():
-			return nil, nil, x.r.Context().Err()
-		}
-	}
-	r, err := x.limitedBody(limit)
-	if err == nil {
-		if body, err = io.ReadAll(r); err != nil {
-			err = bodyError(err)
-		}
-	}
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	return body, done, nil
-}
-
-// openReceipts opens what stands in a request for what is called what.
-func (x *exchange) openReceipts(what string, cache catalog.CacheName, sealed [][]byte) ([]receipt, error) {
-	if len(sealed) == 0 {
-		return nil, badReceipts("%s has none", what)
-	}
-	var rs []receipt // no room for all of them at once: who knows what they are
-	for i := range sealed {
-		r, err := x.s.delta.sealer.open(sealed[i], cache, x.grant.Subject)
-		if err != nil {
-			return nil, badReceipts("%s, receipt %d: %v", what, i, err)
-		}
-		rs = append(rs, r)
-	}
-	return rs, nil
-}
-
-// deltaJoin answers POST /_api/v1/delta/{cache}/join.
-func (s *server) deltaJoin(x *exchange) error {
-	cache, err := x.admitDelta(false)
-	if err != nil {
-		return err
-	}
-	body, done, err := x.readReceipts()
-	if err != nil {
-		return err
-	}
-	defer done()
-	req, err := wire.DecodeJoin(body)
-	if err != nil {
-		return jsonError(err)
-	}
-	rs, err := x.openReceipts("the list", cache.Name, req.Receipts)
-	if err != nil {
-		return err
-	}
-	all, err := joinReceipts(rs)
-	if err != nil {
-		return badReceipts("%v", err)
-	}
-	x.note(slog.Int("segments", len(all.parts)))
-	x.sendJSON(wire.JoinResult{Receipt: s.delta.sealer.seal(&all, cache.Name, x.grant.Subject)})
-	return nil
-}
 
 // committing is a commit on its way.
 type committing struct {
@@ -199,30 +125,6 @@ func (c *committing) add(i int, p *wire.CommitPath) error {
 	}
 	c.paths = append(c.paths, committingPath{up: up, receipts: rs})
 	c.pubs = append(c.pubs, catalog.Publication{Path: path, Pin: pin, First: true})
-	return nil
-}
-
-// chain checks that receipts are the computation of a NAR's hash, done in pieces: the
-// first begins at the beginning, each where the one before ends, and the last ends in the
-// hash.
-func chain(rs []receipt, up *upload) error {
-	if !rs[0].begins {
-		return errors.New("receipt 0 is not of the beginning of a NAR")
-	}
-	plain := rs[0].plain()
-	for i := 1; i < len(rs); i++ {
-		if !rs[i].follows(&rs[i-1]) {
-			return fmt.Errorf("receipt %d does not begin where receipt %d ends", i, i-1)
-		}
-		plain += rs[i].plain()
-	}
-	last := &rs[len(rs)-1].after
-	switch {
-	case plain != up.size || last.Length() != up.size:
-		return fmt.Errorf("they are for %d bytes, and the NAR is said to have %d", plain, up.size)
-	case last.Sum() != up.narHash:
-		return fmt.Errorf("they lead to %s, and the NAR hash is said to be %s", nix.SHA256Hash(last.Sum()), nix.SHA256Hash(up.narHash))
-	}
 	return nil
 }
 
@@ -375,117 +277,4 @@ func (c *committing) answer(seq catalog.Seq, published []catalog.Published) erro
 	c.x.setSeq(seq)
 	c.x.sendJSON(result)
 	return nil
-}
-
-// checkNar looks into a NAR whose segments came one by one: it reads what is not the
-// contents of files, and passes over these. It returns the listing, if that is short.
-//
-// That is cheap where files are long. A NAR of many short ones would have to be read as a
-// whole, which costs more than to take it in: it is given up after a few steps. Its hash is
-// right, so it is what the client has; if that is no NAR, whoever substitutes it finds out.
-func (s *server) checkNar(ctx context.Context, recipe *chunk.Recipe) (listing []byte, err error) {
-	unlock, err := s.delta.checks.lock(ctx, recipe.NarHash)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if known, err := s.cat.HasRecipe(recipe.NarHash); known || err != nil {
-		return nil, err // it was looked into when it came first
-	}
-	ctx, cancel := context.WithTimeout(ctx, deltaCheckTime)
-	defer cancel()
-	r, err := s.chunks.OpenPlain(ctx, recipe)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = r.Close() }() // it was read, or the error was told
-	listing, err = s.walkNar(&frugal{ReadSeeker: r, seeks: deltaCheckSeeks, bytes: deltaCheckBytes})
-	if errors.Is(err, errFrugal) {
-		s.metrics.deltaUnchecked.Inc()
-		return nil, nil
-	}
-	return listing, err
-}
-
-const (
-	// deltaCheckSeeks and deltaCheckBytes are how much of a NAR is looked into. A step
-	// to elsewhere fetches a frame or more.
-	deltaCheckSeeks = 24
-	deltaCheckBytes = 1 << 20
-)
-
-var errFrugal = errors.New("reading on would cost too much")
-
-// frugal reads a little here and there.
-type frugal struct {
-	io.ReadSeeker
-	seeks, bytes int
-}
-
-func (f *frugal) Read(p []byte) (int, error) {
-	if f.bytes <= 0 {
-		return 0, errFrugal
-	}
-	n, err := f.ReadSeeker.Read(p)
-	f.bytes -= n
-	return n, err
-}
-
-// Seek implements io.Seeker.
-func (f *frugal) Seek(off int64, whence int) (int64, error) {
-	if f.seeks--; f.seeks < 0 {
-		return 0, errFrugal
-	}
-	return f.ReadSeeker.Seek(off, whence)
-}
-
-// walkNar checks that r is exactly one NAR, without reading long contents, and returns its
-// listing.
-func (s *server) walkNar(r io.ReadSeeker) (listing []byte, err error) {
-	n := nar.NewSeekReader(r)
-	var list lister
-	for {
-		h, err := n.Next()
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return list.pack(s), nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		list.entry(h)
-	}
-}
-
-// nameLocks let one request at a time work on what has a name. The zero value is ready.
-type nameLocks struct {
-	mu   sync.Mutex
-	held map[[32]byte]chan struct{} // guarded by mu; closed by whoever holds the name
-}
-
-// lock waits until nobody else holds the name.
-func (l *nameLocks) lock(ctx context.Context, name [32]byte) (unlock func(), err error) {
-	for {
-		l.mu.Lock()
-		other, taken := l.held[name]
-		if !taken {
-			if l.held == nil {
-				l.held = make(map[[32]byte]chan struct{})
-			}
-			mine := make(chan struct{})
-			l.held[name] = mine
-			l.mu.Unlock()
-			return func() {
-				l.mu.Lock()
-				delete(l.held, name)
-				l.mu.Unlock()
-				close(mine)
-			}, nil
-		}
-		l.mu.Unlock()
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
