@@ -3,10 +3,8 @@ package wal
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -32,12 +30,6 @@ import (
 // See docs/adr/0011-forwarding.md.
 
 const (
-	// laneCount is how much can be on its way to a peer at once. Each lane waits for its
-	// answer, so it is the time of a commit divided by forwardGap, and some more.
-	laneCount = 32
-	laneBytes = 8
-	// maxLanes bounds what is believed of a row.
-	maxLanes = 256
 	// forwardGap is the least time between two messages: what arrives within it
 	// travels together.
 	forwardGap = 10 * time.Millisecond
@@ -59,29 +51,6 @@ const (
 // ErrRefused is returned by Log.Accept, and by Options.Forward, if a peer did not commit
 // what it was sent. The sender commits it itself.
 var ErrRefused = errors.New("the peer does not commit what it was sent")
-
-// lanesPrefix begins the keys of the rows that keep the numbers of lanes. They are
-// ordinary rows, which a State needs to know nothing of.
-const lanesPrefix = "~lanes/"
-
-// LanesKey returns the key of the row that keeps the numbers of the lanes of w. It may
-// be deleted together with its session, and must not be otherwise.
-func LanesKey(w WriterID) []byte { return append([]byte(lanesPrefix), w.String()...) }
-
-// laneNumber returns the number of a lane.
-func laneNumber(row []byte, lane int) (uint64, bool) {
-	if len(row)%laneBytes != 0 || lane < 0 || lane >= len(row)/laneBytes {
-		return 0, false
-	}
-	return binary.BigEndian.Uint64(row[lane*laneBytes:]), true
-}
-
-// withLane returns a copy of row in which a lane has another number.
-func withLane(row []byte, lane int, number uint64) []byte {
-	out := bytes.Clone(row)
-	binary.BigEndian.PutUint64(out[lane*laneBytes:], number)
-	return out
-}
 
 // forward is a message on its way.
 type forward struct {
@@ -145,16 +114,6 @@ func (l *Log) forwards(now time.Time) bool {
 // forwardable reports whether a peer could perform the call.
 func (c *call) forwardable() bool { return c.op.Intent != nil && !c.own }
 
-// freeLane returns a lane that nothing is under way on, or -1.
-func (f *forwarding) freeLane() int {
-	for i, m := range f.lanes {
-		if m == nil {
-			return i
-		}
-	}
-	return -1
-}
-
 // nextDue returns when the first message is due, or zero, and whether there is one that
 // a peer has failed to commit. Log.mu is held.
 func (f *forwarding) nextDue() (due time.Time, failed bool) {
@@ -193,15 +152,6 @@ func (l *Log) nextSend(now time.Time) (work, time.Duration) {
 	default:
 		return workSend, pause
 	}
-}
-
-// openLanes returns the entries that the first batch of a writer has: lanes on which
-// nothing was ever sent.
-func (l *Log) openLanes() []Entry {
-	if l.o.Forward == nil {
-		return nil
-	}
-	return []Entry{{Kind: Set, Key: LanesKey(l.writer), Value: make([]byte, laneCount*laneBytes)}}
 }
 
 // takeBack puts the operations of messages that are due, or that a peer does not
@@ -294,19 +244,6 @@ func (l *Log) post(ctx context.Context, m *forward) {
 	})
 }
 
-// freshNumber returns a number that no lane has had.
-func (l *Log) freshNumber(old uint64) (uint64, error) {
-	for {
-		var b [laneBytes]byte
-		if _, err := io.ReadFull(l.env.Rand, b[:]); err != nil {
-			return 0, fmt.Errorf("draw a number: %w", err)
-		}
-		if n := binary.BigEndian.Uint64(b[:]); n != 0 && n != old {
-			return n, nil
-		}
-	}
-}
-
 // takeForwardable moves what can be forwarded from the queue into m and its message.
 // From here on it is in doubt.
 func (l *Log) takeForwardable(m *forward, message *forwardMessage) {
@@ -338,39 +275,6 @@ func (l *Log) takeForwardable(m *forward, message *forwardMessage) {
 	clear(l.queue[len(rest):])
 	l.queue = rest
 	l.m.queue.Set(float64(len(l.queue)))
-}
-
-// voids returns the entries by which the next batch makes all messages void whose
-// operations were taken back.
-func (l *Log) voids(view View) (entries []Entry, voided []*forward, err error) {
-	rows := make(map[string][]byte)
-	for _, m := range l.fw.lanes {
-		if m == nil || !m.overdue || l.o.Mutants.noLaneVoid() {
-			continue
-		}
-		row, ok := rows[string(m.key)]
-		if !ok {
-			if row, _, err = view.Get(m.key); err != nil {
-				return nil, nil, err
-			}
-		}
-		if n, ok := laneNumber(row, m.lane); !ok || n != m.expected {
-			continue // settleForwards has the last word
-		}
-		number, err := l.freshNumber(m.number)
-		if err != nil {
-			return nil, nil, err
-		}
-		rows[string(m.key)] = withLane(row, m.lane, number)
-		voided = append(voided, m)
-	}
-	for _, m := range voided { // in the order of lanes, each row once
-		if row, ok := rows[string(m.key)]; ok {
-			entries = append(entries, Entry{Kind: Set, Key: m.key, Value: row})
-			delete(rows, string(m.key))
-		}
-	}
-	return entries, voided, nil
 }
 
 // drop ends the doubt about a message.
