@@ -33,6 +33,13 @@ type rig struct {
 	secret string
 }
 
+// ownMounts names the variable that is set in a process with mounts of its own, to notRoot
+// if it is root of nothing but a user namespace.
+const (
+	ownMounts = "CELLER_TEST_OWN_MOUNTS"
+	notRoot   = "not root"
+)
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	bin := os.Getenv("CELLER_TEST_BINARY")
@@ -59,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.env = append(r.env, "NIX_CONF_DIR="+etc, "HOME="+home, "NIX_REMOTE=local",
 		"CELLER_SERVER_TOKEN_HS256_SECRET_BASE64="+r.secret)
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || os.Getenv(ownMounts) == notRoot {
 		for _, v := range []string{"STORE", "STATE", "LOG"} {
 			r.env = append(r.env, "NIX_"+v+"_DIR="+filepath.Join(r.dir, "nix", strings.ToLower(v)))
 		}
