@@ -57,12 +57,14 @@ type delta struct {
 	lists   listings  // of NARs that were taken in whole
 }
 
-func newDelta(key []byte, limits chunkstore.Limits) *delta {
+func newDelta(key []byte, limits chunkstore.Limits, m Mutants) *delta {
 	if len(key) == 0 {
 		return nil
 	}
 	sum := sha256.Sum256(limits.ProofKey[:])
-	return &delta{sealer: newSealer(key), limits: limits, keyName: hex.EncodeToString(sum[:4])}
+	sealer := newSealer(key)
+	sealer.mutants = m
+	return &delta{sealer: sealer, limits: limits, keyName: hex.EncodeToString(sum[:4])}
 }
 
 func (s *server) deltaRoutes() {

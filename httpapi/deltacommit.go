@@ -120,7 +120,7 @@ func (c *committing) add(i int, p *wire.CommitPath) error {
 	if err != nil {
 		return err
 	}
-	if err := chain(rs, up); err != nil {
+	if err := chain(rs, up, s.opts.Mutants); err != nil {
 		return badReceipts("path %d: %v", i, err)
 	}
 	c.paths = append(c.paths, committingPath{up: up, receipts: rs})

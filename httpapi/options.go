@@ -64,6 +64,10 @@ type Options struct {
 	StallTimeout       time.Duration // a peer that moves no byte for so long is cut off; default 2 minutes
 	WaitTimeout        time.Duration // how long Celler-Min-Seq waits; default 5 s
 	PublishTimeout     time.Duration // for the commit after an upload; default 1 minute
+
+	// Mutants breaks single rules in builds with the tag "mutant". It is empty in
+	// all others.
+	Mutants Mutants
 }
 
 // Uses is told what is used. A path that is used does not grow old.

@@ -246,8 +246,9 @@ func (d *receiptDecoder) count(size int) int { return int(d.upTo(uint64(len(d.sr
 //	MAC      16 B: HMAC-SHA-256 over cache, subject and content
 //	content  AES-256 in counter mode, from the MAC on
 type sealer struct {
-	mac []byte
-	enc cipher.Block
+	mac     []byte
+	enc     cipher.Block
+	mutants Mutants
 }
 
 const (
@@ -270,6 +271,9 @@ func newSealer(key []byte) *sealer {
 
 // authenticate returns the MAC of a content for somebody.
 func (s *sealer) authenticate(cache catalog.CacheName, subject string, content []byte) []byte {
+	if s.mutants.anybodysReceipts() {
+		cache, subject = "", ""
+	}
 	h := hmac.New(sha256.New, s.mac)
 	var buf [binary.MaxVarintLen64]byte
 	for _, text := range []string{string(cache), subject} {

@@ -30,7 +30,7 @@ func TestJoinManyReceipts(t *testing.T) {
 
 // TestManyBadReceipts: the first that is none ends it, before there is room for the rest.
 func TestManyBadReceipts(t *testing.T) {
-	x := &exchange{s: &server{delta: newDelta([]byte("key"), chunkstore.Limits{})}}
+	x := &exchange{s: &server{delta: newDelta([]byte("key"), chunkstore.Limits{}, Mutants{})}}
 	sealed := make([][]byte, 1<<20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -53,7 +53,7 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		opts:         o,
 		metrics:      newServerMetrics(o.Metrics),
 		mux:          http.NewServeMux(),
-		delta:        newDelta(o.ReceiptKey, chunks.Limits()),
+		delta:        newDelta(o.ReceiptKey, chunks.Limits(), o.Mutants),
 		missingSlots: make(chan struct{}, maxLongMissing),
 
 		countingSlots: make(chan struct{}, maxCounting),
