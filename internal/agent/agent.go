@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/celler/celler/client"
@@ -291,118 +288,6 @@ func (a *Agent) halt(ctx context.Context) {
 	}
 }
 
-// look reads the queue if it has changed, or if it must be read, and reports whether
-// there was something new.
-func (a *Agent) look(ctx context.Context, must bool) bool {
-	if !must && a.o.Now().Sub(a.read) < readEvery {
-		changed, err := a.o.Queue.Changed()
-		if err == nil && changed.Equal(a.changed) {
-			return false
-		}
-	}
-	if a.rootErr != "" {
-		a.unguarded = true // once more
-	}
-	before := len(a.items)
-	if err := a.intake(ctx); err != nil {
-		a.o.Logger.ErrorContext(ctx, "the queue cannot be read", "err", err)
-		return false
-	}
-	return len(a.items) > before
-}
-
-// intake reads the entries that are new.
-func (a *Agent) intake(ctx context.Context) error {
-	a.read = a.o.Now()
-	changed, err := a.o.Queue.Changed() // before the names, so as not to miss one
-	if err != nil {
-		return err
-	}
-	ids, err := a.o.Queue.IDs()
-	if err != nil {
-		return err
-	}
-	a.changed = changed
-	for _, id := range ids {
-		if a.items[id] == nil {
-			a.take(ctx, id)
-		}
-	}
-	return nil
-}
-
-// take reads one entry.
-func (a *Agent) take(ctx context.Context, id queue.ID) {
-	e, err := a.o.Queue.Read(id)
-	if errors.Is(err, queue.ErrGone) {
-		return
-	}
-	if damaged, ok := errors.AsType[*queue.DamagedError](err); ok {
-		a.totals.Damaged++
-		where, err := a.o.Queue.SetAside(id)
-		a.o.Logger.ErrorContext(ctx, "a queue entry cannot be read and is set aside", "object", where, "err", errors.Join(damaged, err))
-		return
-	}
-	if err != nil {
-		a.o.Logger.ErrorContext(ctx, "a queue entry cannot be read for now", "err", err)
-		return
-	}
-	if e.Target.Cache == "" && len(a.o.Caches) > 0 && a.assign(ctx, id, e) {
-		return
-	}
-	it := &item{id: id, entry: e, lane: a.lane(e.Target)}
-	a.items[id] = it
-	it.lane.add(it, a.o.Now().Add(a.o.Linger))
-	for _, p := range e.Paths {
-		a.paths[p]++
-	}
-	a.unguarded = true
-}
-
-// assign replaces an entry that names no cache by one for each of the agent's. If that
-// is interrupted some paths are pushed twice.
-func (a *Agent) assign(ctx context.Context, id queue.ID, e queue.Entry) bool {
-	for _, cache := range a.o.Caches {
-		e.Target.Cache = cache
-		to, err := a.o.Queue.Add(e)
-		if err != nil {
-			a.o.Logger.ErrorContext(ctx, "a queue entry cannot be given its cache", "err", err)
-			return false
-		}
-		a.take(ctx, to)
-	}
-	if err := a.o.Queue.Remove(id); err != nil {
-		a.o.Logger.ErrorContext(ctx, "a queue entry cannot be removed", "err", err)
-	}
-	return true
-}
-
-// drop forgets an item that is done.
-func (a *Agent) drop(ctx context.Context, it *item) {
-	it.lane.remove(it)
-	for _, p := range it.entry.Paths {
-		if a.paths[p]--; a.paths[p] > 0 {
-			continue
-		}
-		delete(a.paths, p)
-		a.unlink(ctx, p) // another entry may have had it made
-	}
-	if err := a.o.Queue.Remove(it.id); err != nil {
-		// It stays known, or it would be pushed again and again.
-		a.o.Logger.ErrorContext(ctx, "an entry that was pushed cannot be removed", "err", err)
-		it.done = true
-		return
-	}
-	delete(a.items, it.id)
-}
-
-// unlink removes the link of a path, if there is one.
-func (a *Agent) unlink(ctx context.Context, p nix.StorePath) {
-	if err := a.o.Queue.Unlink(p.Base()); err != nil {
-		a.o.Logger.WarnContext(ctx, "a root cannot be removed", "err", err)
-	}
-}
-
 // due is how long there is nothing to do, if nobody asks for something.
 func (a *Agent) due() time.Duration {
 	now := a.o.Now()
@@ -422,45 +307,4 @@ func pause(n int, first, last time.Duration) time.Duration {
 		d = min(first<<(n-1), last)
 	}
 	return d - d/8 + rand.N(d/4+1) // no two in step
-}
-
-// NewListener is an Options.Listen: it takes over a socket that a service manager opened, if
-// there is one in passed, or opens the queue's own.
-func NewListener(q *queue.Queue, passed []net.Listener) func(context.Context) (net.Listener, error) {
-	return func(ctx context.Context) (net.Listener, error) {
-		if len(passed) > 0 {
-			return passed[0], nil
-		}
-		name := q.Socket()
-		if len(name) > maxSocketName {
-			return nil, &SocketNameError{name}
-		}
-		// The queue is locked, so no agent listens there; but a service manager may, to
-		// start one. What it does not hear of, we find by looking.
-		c, err := dial(ctx, name)
-		if err == nil {
-			return nil, c.Close()
-		}
-		if errors.Is(err, syscall.EAGAIN) {
-			return nil, nil // somebody does, and has not got round to all who called
-		}
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("listen on %s: %w", name, err)
-		}
-		l, err := (&net.ListenConfig{}).Listen(ctx, "unix", name)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", name, err)
-		}
-		return l, nil
-	}
-}
-
-// maxSocketName is what every Unix has room for.
-const maxSocketName = 103
-
-// SocketNameError reports a queue whose directory is too deep for a socket.
-type SocketNameError struct{ Name string }
-
-func (e *SocketNameError) Error() string {
-	return fmt.Sprintf("listen on %s: the name has %d bytes, and a socket's can have %d", e.Name, len(e.Name), maxSocketName)
 }

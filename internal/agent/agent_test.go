@@ -4,20 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/celler/celler/client"
 	"github.com/celler/celler/internal/queue"
-	"github.com/celler/celler/nix"
-	"github.com/celler/celler/nix/nixtest"
 )
 
 func TestPushesWhatIsQueued(t *testing.T) {
@@ -90,135 +86,6 @@ func TestLanesDoNotWait(t *testing.T) {
 		pass(time.Second)
 		w.wantHave("b", "one")
 		w.wantQueued(1)
-	})
-}
-
-// What is wrong with one path is that path's trouble: the others arrive, it is tried
-// again, more and more seldom, and arrives when it is mended.
-func TestPoison(t *testing.T) {
-	for name, err := range map[string]error{
-		"damaged":  &client.DamagedError{Err: errors.New("NAR hash expected")},
-		"refused":  &client.StatusError{Status: 400, Message: "no"},
-		"crashing": &client.StatusError{Status: 500, Message: "the server does not know why"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			agentTest(t, func(w *world, _ *Options) { w.refuse["bad"] = err }, func(t *testing.T, w *world, a *Agent) {
-				for i := range 10 {
-					w.add("ci", fmt.Sprintf("a%d", i))
-				}
-				w.add("ci", "bad", "with-bad")
-				w.add("ci", "last")
-				a.Wake()
-				pass(time.Second)
-				w.wantQueued(1)
-				w.wantHave("ci", append(numbered("a%d", 10), "last", "with-bad")...)
-				w.set(func() { w.pushes = 0 })
-				pass(24 * time.Hour)
-				if w.count() < 20 || w.count() > 60 {
-					t.Errorf("the bad one was tried %d times in a day, want about once an hour", w.count())
-				}
-				s := statusOf(t, a)
-				if len(s.Failing) != 1 || s.Failing[0].Attempts < 20 || s.LastError == "" {
-					t.Errorf("status %+v", s)
-				}
-				w.add("ci", "new")
-				a.Wake()
-				pass(time.Second)
-				w.wantQueued(1)
-				w.set(func() { delete(w.refuse, "bad") })
-				pass(lastEntryPause + lastEntryPause/4)
-				w.wantQueued(0)
-			})
-		})
-	}
-}
-
-// An error that tells neither whether it is the server's nor the path's does not stop
-// what is behind it for ever.
-func TestPoisonThatLooksLikeTheServer(t *testing.T) {
-	agentTest(t, nil, func(_ *testing.T, w *world, a *Agent) {
-		// Push itself fails whenever the path is among those to be pushed.
-		w.set(func() { w.vanish["odd"] = true })
-		w.add("ci", "odd")
-		w.add("ci", "fine")
-		a.Wake()
-		pass(time.Minute)
-		w.wantHave("ci", "fine")
-	})
-	agentTest(t, func(w *world, o *Options) {
-		dial := o.Dial
-		o.Dial = func(ref string) (Pusher, string, error) {
-			p, cache, err := dial(ref)
-			return &oddPusher{p, "odd"}, cache, err
-		}
-	}, func(t *testing.T, w *world, a *Agent) {
-		w.add("ci", "odd")
-		for i := range 5 {
-			w.add("ci", fmt.Sprintf("fine%d", i))
-		}
-		a.Wake()
-		pass(time.Minute)
-		w.wantHave("ci", numbered("fine%d", 5)...)
-		w.wantQueued(1)
-		w.set(func() { w.pushes = 0 })
-		pass(24 * time.Hour)
-		if w.count() > 60 {
-			t.Errorf("%d pushes in a day for one path that fails", w.count())
-		}
-	})
-}
-
-// oddPusher fails as if the server was gone when a certain path is pushed.
-type oddPusher struct {
-	Pusher
-	name string
-}
-
-func (p *oddPusher) Push(ctx context.Context, s client.Store, o client.PushOptions, ev client.Events) (client.Result, error) {
-	if strings.Contains(strings.Join(o.Paths, " "), p.name) {
-		return client.Result{}, errDown
-	}
-	return p.Pusher.Push(ctx, s, o, ev)
-}
-
-func TestPathsThatVanish(t *testing.T) {
-	agentTest(t, func(w *world, _ *Options) {
-		w.gone["early"] = true    // before the agent sees it
-		w.vanish["midway"] = true // while it is pushed
-	}, func(t *testing.T, w *world, a *Agent) {
-		w.add("ci", "early", "stays")
-		w.add("ci", "midway")
-		w.add("ci", "other")
-		a.Wake()
-		pass(time.Second)
-		w.wantQueued(0)
-		w.wantHave("ci", "other", "stays")
-		if s := statusOf(t, a); s.Gone != 2 || s.Pushed != 2 {
-			t.Errorf("gone %d, pushed %d, want 2 and 2", s.Gone, s.Pushed)
-		}
-	})
-}
-
-// That a path is gone needs no server to be found out.
-func TestGoneWithoutServer(t *testing.T) {
-	agentTest(t, func(w *world, _ *Options) {
-		w.gone["gone"] = true
-		w.dial = errors.New("server is not configured")
-	}, func(t *testing.T, w *world, a *Agent) {
-		w.add("ci", "gone")
-		a.Wake()
-		pass(time.Second)
-		w.wantQueued(0)
-		w.add("ci", "there")
-		a.Wake()
-		pass(time.Minute)
-		w.add("ci", "gone")
-		a.Wake()
-		pass(lastLanePause)
-		w.wantQueued(1)
-		if s := statusOf(t, a); s.Gone != 2 || s.LastError == "" {
-			t.Errorf("status %+v", s)
-		}
 	})
 }
 
@@ -401,23 +268,6 @@ func TestStoppedInMidPush(t *testing.T) {
 	})
 }
 
-// An agent that is stopped before it could protect anything does so at the end.
-func TestStoppedBeforeProtection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.collecting = true
-		w.add("", "homeless")
-		_, stop := w.start(w.options())
-		pass(10 * time.Second)
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-		if links := w.links(); len(links) != 1 || !w.told(links[0]) {
-			t.Errorf("links %v, of which the store was not told", links)
-		}
-	})
-}
-
 func TestOneAgentOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -442,50 +292,6 @@ func TestOneAgentOnly(t *testing.T) {
 	})
 }
 
-// Temporary roots are held while something is queued, and not long after.
-func TestRootsAreLetGo(t *testing.T) {
-	agentTest(t, func(w *world, _ *Options) { w.took = time.Minute }, func(t *testing.T, w *world, a *Agent) {
-		w.add("ci", "first")
-		a.Wake()
-		pass(time.Second)
-		w.add("ci", "second") // while the first is pushed
-		a.Wake()
-		pass(time.Second)
-		if w.holders("first") == 0 || w.holders("second") == 0 {
-			t.Errorf("something is not held")
-		}
-		pass(5 * time.Minute)
-		if w.holders("first")+w.holders("second") != 0 {
-			t.Errorf("something is held when nothing is queued")
-		}
-	})
-}
-
-func pathsOf(t *testing.T, names ...string) map[nix.StorePath]struct{} {
-	set := map[nix.StorePath]struct{}{}
-	for _, name := range names {
-		set[nixtest.MkStorePath(t, name)] = struct{}{}
-	}
-	return set
-}
-
-func TestKeeperRenews(t *testing.T) {
-	w := newWorld(t)
-	k := keeper{open: w.options().OpenStore}
-	want := pathsOf(t, numbered("p%d", heldForNothing+10)...)
-	if err := k.hold(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
-	few := pathsOf(t, "p3", "new")
-	if err := k.hold(t.Context(), few); err != nil {
-		t.Fatal(err)
-	}
-	if w.holders("p3") != 1 || w.holders("new") != 1 || w.holders("p4") != 0 {
-		t.Errorf("p3 held by %d, new by %d, p4 by %d", w.holders("p3"), w.holders("new"), w.holders("p4"))
-	}
-	k.close()
-}
-
 func TestNotify(t *testing.T) {
 	var mu sync.Mutex
 	var states []string
@@ -499,154 +305,5 @@ func TestNotify(t *testing.T) {
 	}
 	if n := strings.Count(all, "WATCHDOG=1"); n < 11 || n > 13 {
 		t.Errorf("%d signs of life in a minute, want 12", n)
-	}
-}
-
-// The real socket, and a hook that does not wait.
-func TestSocket(t *testing.T) {
-	w := newWorld(t)
-	if _, ok := errors.AsType[*NotRunningError](WakeAt(t.Context(), w.q.Socket())); !ok {
-		t.Error("an agent that does not run was woken")
-	}
-	w.refuse["bad"] = &client.DamagedError{Err: errors.New("NAR hash expected")}
-	if err := os.WriteFile(w.q.Socket(), nil, 0o600); err != nil { // of an agent that was killed
-		t.Fatal(err)
-	}
-	o := w.options()
-	o.Listen = NewListener(w.q, nil)
-	ready := make(chan struct{})
-	once := sync.OnceFunc(func() { close(ready) })
-	o.Notify = func(string) { once() }
-	_, stop := w.start(o)
-	<-ready
-	w.add("ci", "good")
-	w.add("ci", "bad")
-	if err := WakeAt(t.Context(), w.q.Socket()); err != nil {
-		t.Fatal(err)
-	}
-	r, err := WaitAt(t.Context(), w.q.Socket())
-	if err != nil || r.Entries == 0 || r.Undone != 1 || !strings.Contains(r.Failures[0].Err, "NAR hash") {
-		t.Errorf("waited: %+v %v", r, err)
-	}
-	s, err := StatusAt(t.Context(), w.q.Socket())
-	if err != nil || !s.Running || s.Entries != 1 || s.Pushed != 1 {
-		t.Errorf("status %+v %v", s, err)
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
-	if _, ok := errors.AsType[*NotRunningError](WakeAt(t.Context(), w.q.Socket())); !ok {
-		t.Error("the socket is open after the end")
-	}
-}
-
-// A socket on which somebody listens is left alone, and one that is passed is used.
-func TestSocketOfOthers(t *testing.T) {
-	w := newWorld(t)
-	l, err := NewListener(w.q, nil)(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if second, err := NewListener(w.q, nil)(t.Context()); second != nil || err != nil {
-		t.Errorf("listens a second time: %v %v", second, err)
-	}
-	if passed, err := NewListener(w.q, []net.Listener{l})(t.Context()); passed != l || err != nil {
-		t.Errorf("took %v %v, want what was passed", passed, err)
-	}
-	o := w.options()
-	o.Listen = NewListener(w.q, nil)
-	_, stop := w.start(o)
-	if err := stop(); err != nil {
-		t.Errorf("an agent without a socket ended with %v", err)
-	}
-}
-
-func TestSocketName(t *testing.T) {
-	q, err := queue.Open(filepath.Join(t.TempDir(), strings.Repeat("deep/", 30)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = NewListener(q, nil)(t.Context())
-	if _, ok := errors.AsType[*SocketNameError](err); !ok {
-		t.Errorf("a name of %d bytes gave %v", len(q.Socket()), err)
-	}
-}
-
-// Two entries name a path, of which one failed and the other did not: the root goes with
-// the last of them, whichever had it made.
-func TestRootOfTwoEntries(t *testing.T) {
-	agentTest(t, func(w *world, _ *Options) { w.down["ci"] = errDown; w.add("ci", "both") }, func(_ *testing.T, w *world, _ *Agent) {
-		pass(10 * time.Second)
-		if links := w.links(); len(links) != 1 {
-			w.t.Fatalf("links %v of a path that could not be pushed, want one", links)
-		}
-		w.set(func() { w.down["ci"], w.took = nil, 5*time.Minute })
-		pass(4 * time.Minute)
-		w.wantQueued(1)
-		w.add("other", "both")
-		pass(3 * time.Minute)
-		w.wantQueued(1)
-		if links := w.links(); len(links) != 1 {
-			w.t.Errorf("links %v while an entry names the path, want one", links)
-		}
-		pass(10 * time.Minute)
-		w.wantQueued(0)
-		if links := w.links(); len(links) != 0 {
-			w.t.Errorf("links %v, and nothing is queued", links)
-		}
-	})
-}
-
-// A path that arrives while its link is in the making leaves none.
-func TestRootOfWhatArrivedMeanwhile(t *testing.T) {
-	w := newWorld(t)
-	a := New(w.options())
-	p := nixtest.MkStorePath(t, "late")
-	a.linking = []nix.StorePath{p} // of an entry that has been dropped
-	if _, err := w.q.Link(p); err != nil {
-		t.Fatal(err)
-	}
-	a.protected(t.Context(), nil)
-	if links := w.links(); len(links) != 0 {
-		t.Errorf("links %v, and nothing is queued", links)
-	}
-}
-
-// A socket of somebody who is slow to answer is not taken away.
-func TestListenerIsBusy(t *testing.T) {
-	dir, err := os.MkdirTemp("", "busy") // a name that is short enough
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	q, err := queue.Open(filepath.Join(dir, "queue"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(fd)
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: q.Socket()}), syscall.Listen(fd, 1)); err != nil {
-		t.Fatal(err)
-	}
-	for busy := false; !busy; {
-		c, err := dial(t.Context(), q.Socket())
-		if err == nil {
-			defer c.Close()
-		}
-		busy = err != nil
-	}
-	l, err := NewListener(q, nil)(t.Context())
-	if l != nil || err != nil {
-		t.Errorf("listener %v, %v, want none and no error", l, err)
-	}
-	if _, err := os.Lstat(q.Socket()); err != nil {
-		t.Errorf("the socket is gone: %v", err)
-	}
-	if l != nil {
-		_ = l.Close()
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/celler/celler/internal/queue"
 )
 
 func pid() int { return os.Getpid() }
@@ -161,4 +163,45 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 		return nil, &NotRunningError{socket}
 	}
 	return c, err
+}
+
+// NewListener is an Options.Listen: it takes over a socket that a service manager opened, if
+// there is one in passed, or opens the queue's own.
+func NewListener(q *queue.Queue, passed []net.Listener) func(context.Context) (net.Listener, error) {
+	return func(ctx context.Context) (net.Listener, error) {
+		if len(passed) > 0 {
+			return passed[0], nil
+		}
+		name := q.Socket()
+		if len(name) > maxSocketName {
+			return nil, &SocketNameError{name}
+		}
+		// The queue is locked, so no agent listens there; but a service manager may, to
+		// start one. What it does not hear of, we find by looking.
+		c, err := dial(ctx, name)
+		if err == nil {
+			return nil, c.Close()
+		}
+		if errors.Is(err, syscall.EAGAIN) {
+			return nil, nil // somebody does, and has not got round to all who called
+		}
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("listen on %s: %w", name, err)
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "unix", name)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", name, err)
+		}
+		return l, nil
+	}
+}
+
+// maxSocketName is what every Unix has room for.
+const maxSocketName = 103
+
+// SocketNameError reports a queue whose directory is too deep for a socket.
+type SocketNameError struct{ Name string }
+
+func (e *SocketNameError) Error() string {
+	return fmt.Sprintf("listen on %s: the name has %d bytes, and a socket's can have %d", e.Name, len(e.Name), maxSocketName)
 }

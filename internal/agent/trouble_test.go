@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -62,13 +63,7 @@ func TestForgiven(t *testing.T) {
 // A path that is known to fail does not make its cache one in trouble, whatever the error
 // looks like: what is built meanwhile is pushed at once.
 func TestKnownPoisonDelaysNothing(t *testing.T) {
-	agentTest(t, func(_ *world, o *Options) {
-		dial := o.Dial
-		o.Dial = func(ref string) (Pusher, string, error) {
-			p, cache, err := dial(ref)
-			return &oddPusher{p, "odd"}, cache, err
-		}
-	}, func(t *testing.T, w *world, a *Agent) {
+	agentTest(t, failOdd, func(t *testing.T, w *world, a *Agent) {
 		w.add("ci", "odd")
 		w.add("ci", "even")
 		a.Wake()
@@ -127,6 +122,138 @@ func TestStatusLine(t *testing.T) {
 		a.ask(t.Context(), func() { line = a.statusLine() })
 		if !strings.HasPrefix(line, "STATUS=1 paths queued, 0 pushed; ci: ") || strings.Contains(line, "\n") {
 			t.Errorf("status line %q", line)
+		}
+	})
+}
+
+// What is wrong with one path is that path's trouble: the others arrive, it is tried
+// again, more and more seldom, and arrives when it is mended.
+func TestPoison(t *testing.T) {
+	for name, err := range map[string]error{
+		"damaged":  &client.DamagedError{Err: errors.New("NAR hash expected")},
+		"refused":  &client.StatusError{Status: 400, Message: "no"},
+		"crashing": &client.StatusError{Status: 500, Message: "the server does not know why"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			agentTest(t, func(w *world, _ *Options) { w.refuse["bad"] = err }, func(t *testing.T, w *world, a *Agent) {
+				for i := range 10 {
+					w.add("ci", fmt.Sprintf("a%d", i))
+				}
+				w.add("ci", "bad", "with-bad")
+				w.add("ci", "last")
+				a.Wake()
+				pass(time.Second)
+				w.wantQueued(1)
+				w.wantHave("ci", append(numbered("a%d", 10), "last", "with-bad")...)
+				w.set(func() { w.pushes = 0 })
+				pass(24 * time.Hour)
+				if w.count() < 20 || w.count() > 60 {
+					t.Errorf("the bad one was tried %d times in a day, want about once an hour", w.count())
+				}
+				s := statusOf(t, a)
+				if len(s.Failing) != 1 || s.Failing[0].Attempts < 20 || s.LastError == "" {
+					t.Errorf("status %+v", s)
+				}
+				w.add("ci", "new")
+				a.Wake()
+				pass(time.Second)
+				w.wantQueued(1)
+				w.set(func() { delete(w.refuse, "bad") })
+				pass(lastEntryPause + lastEntryPause/4)
+				w.wantQueued(0)
+			})
+		})
+	}
+}
+
+// An error that tells neither whether it is the server's nor the path's does not stop
+// what is behind it for ever.
+func TestPoisonThatLooksLikeTheServer(t *testing.T) {
+	agentTest(t, nil, func(_ *testing.T, w *world, a *Agent) {
+		// Push itself fails whenever the path is among those to be pushed.
+		w.set(func() { w.vanish["odd"] = true })
+		w.add("ci", "odd")
+		w.add("ci", "fine")
+		a.Wake()
+		pass(time.Minute)
+		w.wantHave("ci", "fine")
+	})
+	agentTest(t, failOdd, func(t *testing.T, w *world, a *Agent) {
+		w.add("ci", "odd")
+		for i := range 5 {
+			w.add("ci", fmt.Sprintf("fine%d", i))
+		}
+		a.Wake()
+		pass(time.Minute)
+		w.wantHave("ci", numbered("fine%d", 5)...)
+		w.wantQueued(1)
+		w.set(func() { w.pushes = 0 })
+		pass(24 * time.Hour)
+		if w.count() > 60 {
+			t.Errorf("%d pushes in a day for one path that fails", w.count())
+		}
+	})
+}
+
+// failOdd makes every push fail that has the path called odd in it.
+func failOdd(_ *world, o *Options) {
+	dial := o.Dial
+	o.Dial = func(ref string) (Pusher, string, error) {
+		p, cache, err := dial(ref)
+		return &oddPusher{p, "odd"}, cache, err
+	}
+}
+
+// oddPusher fails as if the server was gone when a certain path is pushed.
+type oddPusher struct {
+	Pusher
+	name string
+}
+
+func (p *oddPusher) Push(ctx context.Context, s client.Store, o client.PushOptions, ev client.Events) (client.Result, error) {
+	if strings.Contains(strings.Join(o.Paths, " "), p.name) {
+		return client.Result{}, errDown
+	}
+	return p.Pusher.Push(ctx, s, o, ev)
+}
+
+func TestPathsThatVanish(t *testing.T) {
+	agentTest(t, func(w *world, _ *Options) {
+		w.gone["early"] = true    // before the agent sees it
+		w.vanish["midway"] = true // while it is pushed
+	}, func(t *testing.T, w *world, a *Agent) {
+		w.add("ci", "early", "stays")
+		w.add("ci", "midway")
+		w.add("ci", "other")
+		a.Wake()
+		pass(time.Second)
+		w.wantQueued(0)
+		w.wantHave("ci", "other", "stays")
+		if s := statusOf(t, a); s.Gone != 2 || s.Pushed != 2 {
+			t.Errorf("gone %d, pushed %d, want 2 and 2", s.Gone, s.Pushed)
+		}
+	})
+}
+
+// That a path is gone needs no server to be found out.
+func TestGoneWithoutServer(t *testing.T) {
+	agentTest(t, func(w *world, _ *Options) {
+		w.gone["gone"] = true
+		w.dial = errors.New("server is not configured")
+	}, func(t *testing.T, w *world, a *Agent) {
+		w.add("ci", "gone")
+		a.Wake()
+		pass(time.Second)
+		w.wantQueued(0)
+		w.add("ci", "there")
+		a.Wake()
+		pass(time.Minute)
+		w.add("ci", "gone")
+		a.Wake()
+		pass(lastLanePause)
+		w.wantQueued(1)
+		if s := statusOf(t, a); s.Gone != 2 || s.LastError == "" {
+			t.Errorf("status %+v", s)
 		}
 	})
 }
