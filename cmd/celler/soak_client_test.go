@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/nix/nixtest"
 )
@@ -75,26 +73,6 @@ type soakClient struct {
 
 	wrote     uint64        // slot of the last change that was acknowledged
 	wroteCall time.Duration // when it was called
-}
-
-// soakNAR makes the NAR of a version. Its blocks are drawn from a few of which most are
-// in other versions too, so that chunks are shared, die, and come back.
-func soakNAR(t *testing.T, rng *rand.Rand, version string) []byte {
-	files := nixtest.Dir{"version": nixtest.Text(version)}
-	for i := range 1 + rng.IntN(4) {
-		files[fmt.Sprint("part", i)] = nixtest.File{Contents: soakBlock(uint64(rng.IntN(60)))}
-	}
-	return nixtest.MkNAR(t, files)
-}
-
-// soakBlock is some 20 KiB that compress to half.
-func soakBlock(seed uint64) []byte {
-	rng := rand.New(rand.NewPCG(seed, 3))
-	b := make([]byte, 20<<10+rng.IntN(8<<10))
-	for i := range b {
-		b[i] = "0123456789abcdef"[rng.Uint32()&15]
-	}
-	return b
 }
 
 // run does things until ctx ends. What is in flight then is finished.
@@ -331,25 +309,6 @@ func (c *soakClient) download(s *soakServer, hit *soakOp, info *nix.NarInfo) {
 	c.mu.Lock()
 	c.nars++
 	c.mu.Unlock()
-}
-
-func checkSoakNAR(body []byte, info *nix.NarInfo) error {
-	if int64(len(body)) != info.FileSize {
-		return fmt.Errorf("%d bytes, the narinfo says %d", len(body), info.FileSize)
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return err
-	}
-	defer dec.Close()
-	nar, err := dec.DecodeAll(body, nil)
-	if err != nil {
-		return err
-	}
-	if got := nix.SHA256Hash(sha256.Sum256(nar)); got != info.NarHash || int64(len(nar)) != info.NarSize {
-		return fmt.Errorf("NAR of %d bytes with hash %v, the narinfo says %d and %v", len(nar), got, info.NarSize, info.NarHash)
-	}
-	return nil
 }
 
 // readAll reads every path that ever was through one server that nothing is hidden from,
