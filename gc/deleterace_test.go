@@ -11,17 +11,20 @@ import (
 	"github.com/celler/celler/internal/catalog"
 )
 
-// doorstep is a bucket on which something happens before the first commit that is made
-// through it once it is armed.
+// doorstep is a bucket on which something happens, once it is armed, before one of the
+// commits that are made through it.
 type doorstep struct {
 	blob.Bucket
-	act func()
+	act   func()
+	after int // so many commits: a writer begins with two, that in which it opens its session and that in which it begins to look
 }
 
 func (d *doorstep) Create(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
 	if act := d.act; act != nil && strings.HasPrefix(string(key), "log/") {
-		d.act = nil
-		act()
+		if d.after--; d.after < 0 {
+			d.act = nil
+			act()
+		}
 	}
 	return d.Bucket.Create(ctx, key, body)
 }
@@ -75,7 +78,7 @@ func TestDeleteWhileOthersComeToNeedIt(t *testing.T) {
 			if tt.before != nil {
 				tt.before(other)
 			}
-			d := &doorstep{Bucket: w.bucket}
+			d := &doorstep{Bucket: w.bucket, after: 2}
 			n, err := w.openNode(t, d)
 			if err != nil {
 				t.Fatal(err)

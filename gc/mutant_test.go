@@ -85,6 +85,36 @@ func urlIsDead(t *testing.T, m gc.Mutants) bool {
 	return err != nil
 }
 
+// A deletion that does not see what has come to need its paths must be missed.
+func TestDeletionMutantsAreCaught(t *testing.T) {
+	if neededIsDeleted(t, catalog.Mutants{}) {
+		t.Error("harm is done without the mutant")
+	}
+	if !neededIsDeleted(t, catalog.Mutants{NoStaleCheck: true}) {
+		t.Error("nobody notices the mutant")
+	}
+}
+
+// neededIsDeleted has a path pushed that needs what only a path did which is being deleted.
+func neededIsDeleted(t *testing.T, m catalog.Mutants) bool {
+	w := mkWorld(t)
+	w.broken = m
+	other := w.mkNode(t)
+	other.create("main", 0)
+	other.push("main", "libc")
+	other.push("main", "lib: libc")
+	d := &doorstep{Bucket: w.bucket, after: 2}
+	n, err := w.openNode(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.act = func() { other.push("main", "new: libc") }
+	if _, err := n.collector().Delete(t.Context(), gc.DeleteRequest{Cache: "main", Paths: hashParts("lib"), Closure: true}); err != nil {
+		t.Fatal(err)
+	}
+	return other.names("main") != "libc new"
+}
+
 // pushIsLost commits a pack after a round that ran while it was uploaded.
 func pushIsLost(t *testing.T, m gc.Mutants) bool {
 	w := mkWorld(t)

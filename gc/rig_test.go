@@ -38,6 +38,8 @@ type world struct {
 	clock time.Time
 
 	nars map[string][]byte // by name
+
+	broken catalog.Mutants // rules that catalogs leave out
 }
 
 func mkWorld(t testing.TB) *world {
@@ -118,7 +120,7 @@ func (w *world) openNode(t testing.TB, bucket blob.Bucket) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (%v)", err, n.db.Close())
 	}
-	n.cat = catalog.New(n.log, n.db, catalog.Options{Now: wrong})
+	n.cat = catalog.New(n.log, n.db, catalog.Options{Now: wrong, Mutants: w.broken})
 	p, err := chunk.ParseProfile(profile)
 	if err != nil {
 		t.Fatal(err)

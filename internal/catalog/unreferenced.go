@@ -24,6 +24,7 @@ func (m *Mark) RemoveRecipes(ctx context.Context, nars []Unreferenced) (removed 
 			if err != nil {
 				return nil, err
 			}
+			g.mutants = m.catalog.mutants
 			for _, u := range part {
 				done, err := g.removeRecipe(u)
 				if err != nil {
@@ -48,7 +49,7 @@ func (m *Mark) RemoveRecipes(ctx context.Context, nars []Unreferenced) (removed 
 
 func (g *graves) removeRecipe(u Unreferenced) (bool, error) {
 	n, err := g.nar(u.NarHash)
-	if err != nil || n.now.Paths > 0 || n.orphan == nil || *n.orphan != u {
+	if err != nil || !g.mutants.noRecipeCheck() && (n.now.Paths > 0 || n.orphan == nil || *n.orphan != u) {
 		return false, err
 	}
 	n.orphan = nil
