@@ -2,7 +2,6 @@ package keyspace
 
 import (
 	"bytes"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
@@ -277,24 +276,6 @@ func TestInvalidRows(t *testing.T) {
 	c("a relative store dir", func(c *Cache) { c.StoreDir = "nix/store" })
 	c("half a second of retention", func(c *Cache) { d := time.Second / 2; c.Retention = &d })
 	c("an empty upstream key name", func(c *Cache) { c.UpstreamKeyNames[0] = "" })
-}
-
-func FuzzRows(f *testing.F) {
-	all := rows(f)
-	for i, r := range all {
-		f.Add(uint8(i), r.key, r.value)
-	}
-	f.Fuzz(func(t *testing.T, which uint8, key, value []byte) {
-		r := all[int(which)%len(all)]
-		again, err := r.decode(key, value)
-		if err != nil {
-			return
-		}
-		if !bytes.Equal(again.key, key) || !bytes.Equal(again.value, value) {
-			t.Errorf("%s: decoded\n%s %s\nto what encodes to\n%s %s", r.name, hex.EncodeToString(key), hex.EncodeToString(value),
-				hex.EncodeToString(again.key), hex.EncodeToString(again.value))
-		}
-	})
 }
 
 // TestDecodersAllocateWithinReason puts counts into rows that promise far more

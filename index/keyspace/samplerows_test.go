@@ -1,6 +1,8 @@
 package keyspace
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -341,4 +343,22 @@ func destroyedRow(name string, d *Destroyed) row {
 		d, err := DecodeDestroyed(key, value)
 		return destroyedRow(name, &d), err
 	}}
+}
+
+func FuzzRows(f *testing.F) {
+	all := rows(f)
+	for i, r := range all {
+		f.Add(uint8(i), r.key, r.value)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, key, value []byte) {
+		r := all[int(which)%len(all)]
+		again, err := r.decode(key, value)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(again.key, key) || !bytes.Equal(again.value, value) {
+			t.Errorf("%s: decoded\n%s %s\nto what encodes to\n%s %s", r.name, hex.EncodeToString(key), hex.EncodeToString(value),
+				hex.EncodeToString(again.key), hex.EncodeToString(again.value))
+		}
+	})
 }
