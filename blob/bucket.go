@@ -74,7 +74,8 @@ type Bucket interface {
 
 	// Put stores body under key, whatever is there. It is for names that are
 	// used only once, such as packs, and may therefore send the same bytes again
-	// after a failure.
+	// after a failure. The Tag is empty if the driver cannot tell without hashing
+	// the body: nobody swaps what lies under such a name.
 	Put(ctx context.Context, key Key, body []byte) (Tag, error)
 
 	// Delete removes the objects. Absent ones count as removed. After an error

@@ -207,7 +207,7 @@ func (s *suite) put() {
 	s.mustPut("pack/1", []byte("first"))
 	s.wantBody("pack/1", []byte("first"))
 	tag := s.mustPut("pack/1", []byte("second, and longer"))
-	if got := s.wantBody("pack/1", []byte("second, and longer")); got != tag {
+	if got := s.wantBody("pack/1", []byte("second, and longer")); got != tag && tag != "" {
 		s.t.Errorf("get: tag %s, put said %s", got, tag)
 	}
 	s.mustPut("pack/1", nil)

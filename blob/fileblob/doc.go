@@ -33,7 +33,8 @@
 //
 // The tag is a hash of the content. It costs reading the object, but survives
 // backups and restores, and cannot repeat for another content as inode numbers
-// and clocks do.
+// and clocks do. Put, which is for packs and the like, does not tell it: it is
+// only hashed what somebody reads whole or will swap.
 //
 // # Concurrency
 //
