@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 
@@ -44,7 +43,7 @@ func (e *BadChunkError) Error() string {
 type segment struct {
 	n     int // number in the batch
 	w     writer
-	hash  hash.Hash
+	hash  chunk.SHAState // of the NAR so far
 	items int
 	size  int64     // plain bytes so far
 	plain io.Writer // that gets them too, or nil
@@ -110,7 +109,7 @@ func (b *Batch) Begin(from chunk.SHAState, plain io.Writer) error {
 	if b.open != nil {
 		return errors.New("take in a segment: the one before has not ended")
 	}
-	seg := &segment{n: len(b.segs), w: writer{s: b.s, epoch: b.epoch}, hash: from.Hash(), plain: plain, res: Segment{From: from}}
+	seg := &segment{n: len(b.segs), w: writer{s: b.s, epoch: b.epoch}, hash: from, plain: plain, res: Segment{From: from}}
 	seg.w.out = output{w: &seg.w}
 	seg.w.split = splitter{s: b.s, out: &seg.w.out, own: make(map[chunk.ID]place)}
 	b.segs, b.open = append(b.segs, seg), seg
@@ -210,7 +209,8 @@ func (b *Batch) rest(ctx context.Context, seg *segment, places []place) error {
 			if _, err := io.ReadFull(read, buf); err != nil {
 				return fmt.Errorf("take in segment %d: read a known chunk: %w", seg.n, err)
 			}
-			if err := seg.plainBytes(buf); err != nil {
+			_, _ = seg.hash.Write(buf) // it takes everything
+			if err := seg.passOn(buf); err != nil {
 				return err
 			}
 			if err := seg.w.split.chunk(ctx, piecePart{data: buf, at: at}, true); err != nil {
@@ -222,10 +222,9 @@ func (b *Batch) rest(ctx context.Context, seg *segment, places []place) error {
 	return nil
 }
 
-// plainBytes goes on with the hash.
-func (seg *segment) plainBytes(p []byte) error {
+// passOn counts plain bytes that were hashed, and passes them on.
+func (seg *segment) passOn(p []byte) error {
 	seg.size += int64(len(p))
-	seg.hash.Write(p)
 	if seg.plain == nil {
 		return nil
 	}
@@ -245,13 +244,14 @@ func (b *Batch) frame(ctx context.Context, seg *segment, it *item) error {
 	rest := plain
 	for i, n := range it.sizes {
 		parts[i], rest = rest[:n], rest[n:]
-		id, proof := b.s.o.ProofKey.Sum(parts[i])
+	}
+	f.ids, f.proofs = b.s.o.ProofKey.SumAll(parts, &seg.hash)
+	for i, id := range f.ids {
 		if id.Name() != it.names[i] {
 			return b.bad(seg, it.n, badFrame("chunk %d hashes to %x…, its name is %x", i, id.Name(), it.names[i]))
 		}
-		f.ids, f.proofs = append(f.ids, id), append(f.proofs, proof)
 	}
-	if err := seg.plainBytes(plain); err != nil {
+	if err := seg.passOn(plain); err != nil {
 		return err
 	}
 	w := &seg.w

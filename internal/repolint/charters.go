@@ -43,6 +43,7 @@ func Charters() map[string]string {
 		"internal/agent":        "Package agent works off the queue of paths to push until nothing is left of it.",
 		"internal/storewatch":   "Package storewatch tells which paths become valid in the local Nix store.",
 		"internal/nixstore":     "Package nixstore asks the local Nix store for closures, path info and NARs.",
+		"internal/twosha":       "Package twosha computes two SHA-256 at a time on one core.",
 		"internal/ui":           "Package ui prints progress, tables and errors for people, or JSON events for machines.",
 		"internal/sim":          "Package sim runs many nodes against one simulated bucket in a deterministic world.",
 		"internal/repolint":     "Package repolint holds the repository's own rules as tests.",

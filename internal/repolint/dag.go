@@ -28,7 +28,7 @@ func Allowed() map[string][]string {
 		"internal/recovery": {"wal", "index", "index/keyspace", "compact", "blob", "blob/pack", "blob/chunk"},
 
 		"internal/catalog": {"wal", "index", "index/keyspace", "blob/chunk", "nix"},
-		"client":           {"httpapi/wire", "internal/nixstore", "nix/nar", "blob/chunk", "nix"},
+		"client":           {"httpapi/wire", "internal/nixstore", "nix/nar", "blob/chunk", "nix", "internal/twosha"},
 
 		"index":             {"wal", "index/keyspace", "blob"},
 		"compact":           {"wal", "blob"},
@@ -50,7 +50,8 @@ func Allowed() map[string][]string {
 
 		"nix":                   nil,
 		"blob":                  nil,
-		"blob/chunk":            nil,
+		"blob/chunk":            {"internal/twosha"},
+		"internal/twosha":       nil,
 		"internal/ui":           nil,
 		"internal/telemetry":    nil,
 		"internal/config":       nil,
@@ -63,7 +64,7 @@ func Allowed() map[string][]string {
 		"nix/nixtest":   {"nix", "nix/nar"},
 		"blob/blobtest": {"blob", "blob/memblob"},
 		"wal/waltest":   {"wal", "blob", "blob/memblob", "blob/blobtest"},
-		"internal/sim":  {"gc", "internal/fsck", "blob/chunkstore", "blob/pack", "wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
+		"internal/sim":  {"gc", "httpapi", "httpapi/wire", "internal/auth", "nix/nar", "internal/fsck", "blob/chunkstore", "blob/pack", "wal", "wal/waltest", "index", "compact", "index/keyspace", "blob", "blob/memblob", "blob/blobtest", "blob/chunk", "internal/catalog", "nix"},
 	}
 }
 
@@ -76,7 +77,7 @@ func testOnly() []string {
 // stdOnly are the packages that import the standard library and nothing else:
 // they are the floor, and useful to strangers because of it.
 func stdOnly() []string {
-	return []string{"nix", "nix/nar", "blob", "blob/chunk", "httpapi/wire"}
+	return []string{"nix", "nix/nar", "blob", "blob/chunk", "httpapi/wire", "internal/twosha"}
 }
 
 // heavy says which packages may import a heavy dependency directly (owners), and
