@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -235,6 +236,19 @@ func TestCacheName(t *testing.T) {
 	if _, err := ParseCacheName("naïf"); err == nil || !strings.Contains(err.Error(), "'ï' at 2") {
 		t.Errorf("got %v, want an error that names the letter", err)
 	}
+}
+
+func FuzzCacheName(f *testing.F) {
+	for _, s := range []string{"", "ci", "a-_+", "-a", "naïf", strings.Repeat("n", 51)} {
+		f.Add(s)
+	}
+	good := regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_+-]{0,49}\z`)
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := ParseCacheName(s)
+		if (err == nil) != good.MatchString(s) || err == nil && string(n) != s {
+			t.Errorf("%q became %q, %v", s, n, err)
+		}
+	})
 }
 
 func TestInvalidRows(t *testing.T) {
