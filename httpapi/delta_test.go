@@ -424,9 +424,17 @@ func TestDeltaCollected(t *testing.T) {
 	rs, _ := d.receipts(p.NAR)
 	qrs, _ := d.receipts(q.NAR)
 	segs := d.cut(p.NAR)
+	late := mkNode(t, n.bucket, withDelta)
 	n.condemn(segs[1].pieces[0].data, segs[3].pieces[1].data)
 	var e wire.CommitError
-	d.postCommit(commitPath(q, qrs), commitPath(p, rs)).want(t, 409, wire.ErrorChunksMissing).json(t, &e)
+	refusal := d.postCommit(commitPath(q, qrs), commitPath(p, rs)).want(t, 409, wire.ErrorChunksMissing)
+	refusal.json(t, &e)
+	// A replica that has not seen yet that they went is told of it.
+	b := wire.Bitmap(late.call("POST", d.url("missing"), late.root(), wire.AppendRefs(nil, d.refs(segs[1:2])),
+		"Content-Type", wire.DeltaContentType, wire.HeaderMinSeq, refusal.Header.Get(wire.HeaderSeq)).want(t, 200, "").body)
+	if !b.Has(0) {
+		t.Error("another replica says that a chunk is there that the refusal named")
+	}
 	if diff := cmp.Diff([]wire.MissingReceipts{{Path: 1, Receipts: []int{1, 3}}}, e.Missing); diff != "" {
 		t.Errorf("missing: %s", diff)
 	}

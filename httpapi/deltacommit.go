@@ -204,6 +204,7 @@ func overlap(a, b chunk.Run) bool {
 
 func (c *committing) chunksMissing(cause error) error {
 	c.x.s.metrics.deltaStale.Inc()
+	c.x.setSeq(c.x.s.cat.Seq()) // so that no replica which has not seen it says that they are there
 	e := errChunksMissing.because(cause)
 	e.missing = c.missing
 	return e
