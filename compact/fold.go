@@ -17,13 +17,17 @@ type fold struct {
 	segments    int
 	rows        map[string]change
 	ranges      []span
-	bytes       int64
+	bytes       int64 // that the rows take in memory, about
 }
 
 type change struct {
 	value   []byte
 	deleted bool
 }
+
+// rowMemory is what a row takes beside its key and value: its place in the map, its two
+// allocations, and its place in the sorted keys.
+const rowMemory = 160
 
 func newFold(first wal.Seq, before wal.Digest) *fold {
 	return &fold{first: first, last: first - 1, digest: before, rows: map[string]change{}}
@@ -55,7 +59,7 @@ func (f *fold) add(seg *wal.Segment, digest wal.Digest, m Mutants) {
 func (f *fold) set(key []byte, c change) {
 	old, ok := f.rows[string(key)]
 	if !ok {
-		f.bytes += int64(len(key))
+		f.bytes += int64(len(key)) + rowMemory
 	}
 	f.bytes += int64(len(c.value) - len(old.value))
 	f.rows[string(key)] = c
@@ -65,7 +69,7 @@ func (f *fold) deleteRange(s span) {
 	maps.DeleteFunc(f.rows, func(key string, c change) bool {
 		covered := s.covers([]byte(key))
 		if covered {
-			f.bytes -= int64(len(key) + len(c.value))
+			f.bytes -= int64(len(key)+len(c.value)) + rowMemory
 		}
 		return covered
 	})

@@ -17,11 +17,12 @@ type Options struct {
 	Metrics *metrics.Set // nil: a private set
 
 	// FlushSegments and FlushBytes bound what one flush holds in memory; what is
-	// beyond goes into the next. Default 1000 segments, 64 MiB of rows.
+	// beyond goes into the next. Default 1000 segments, 24 MiB of rows, of some 160
+	// bytes each beside their keys and values.
 	FlushSegments int
 	FlushBytes    int64
 	// TableBytes is where a table ends. A merge holds one table of each of its
-	// runs in memory. Default 32 MiB.
+	// runs in memory. Default 8 MiB: a server has better uses for its memory.
 	TableBytes int64
 	// Ratio is how many runs of about one size become one of the next size. Default 8.
 	Ratio int
@@ -66,8 +67,8 @@ func (o Options) withDefaults() Options {
 	}
 	const day = 24 * time.Hour
 	orDefault(&o.FlushSegments, 1000)
-	orDefault(&o.FlushBytes, 64<<20)
-	orDefault(&o.TableBytes, 32<<20)
+	orDefault(&o.FlushBytes, 24<<20)
+	orDefault(&o.TableBytes, 8<<20)
 	orDefault(&o.Ratio, 8)
 	o.Ratio = max(o.Ratio, 2)
 	orDefault(&o.SmallBytes, 64<<10)

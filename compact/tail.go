@@ -9,6 +9,10 @@ import (
 	"github.com/celler/celler/wal"
 )
 
+// readBytes bounds what objects of the log hold in memory while they wait to be folded, if
+// the next ones are like those before.
+const readBytes = 8 << 20
+
 // readSlots folds the segments after base, up to the tail, to slot last, or as many as
 // one flush takes; more is false if it was the tail.
 //
@@ -18,7 +22,7 @@ import (
 // was read from them is no phantom (I1).
 func (r *round) readSlots(ctx context.Context, base *wal.Snapshot, last wal.Seq) (f *fold, more bool, err error) {
 	f = newFold(base.Seq+1, base.Digest)
-	window := 1
+	window, largest := 1, 1
 	for f.segments < r.o.FlushSegments && f.bytes < r.o.FlushBytes && f.last < last {
 		n := int(min(wal.Seq(min(window, r.o.FlushSegments-f.segments)), last-f.last))
 		bodies := make([][]byte, n)
@@ -42,8 +46,9 @@ func (r *round) readSlots(ctx context.Context, base *wal.Snapshot, last wal.Seq)
 			if err := r.foldObject(f, body); err != nil {
 				return f, false, err
 			}
+			largest = max(largest, len(body))
 		}
-		window = min(2*window, r.o.Parallel)
+		window = min(2*window, r.o.Parallel, max(readBytes/largest, 1))
 	}
 	return f, true, nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // tableBytes is where a table ends, as for compact.
-const tableBytes = 32 << 20
+const tableBytes = 8 << 20
 
 // install makes the rows of s part of the newest snapshot in the bucket, as if they had
 // been folded long ago. The snapshot must have no rows in their shards.
