@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -60,8 +59,8 @@ func (d *delta) cut(ctx context.Context, a *attempt) (segments int, err error) {
 	dump := d.p.dump(a.ctx, path)
 	defer dump.stop()
 	limit := int(d.segmentBytes.Load())
-	h := sha256.New()
-	var rest []byte // read, and not in a segment yet
+	var hash chunk.SHAState // of what is in segments
+	var rest []byte         // read, and not in a segment yet
 	left := path.narSize
 	for eof := false; !eof || len(rest) > 0; segments++ {
 		room := int64(limit + d.profile.Max)
@@ -86,13 +85,8 @@ func (d *delta) cut(ctx context.Context, a *attempt) (segments int, err error) {
 				return segments, errors.Join(dump.problem(path), err)
 			}
 		}
-		seg := &segment{attempt: a, n: segments, held: room}
-		if seg.from, err = chunk.SHAStateOf(h); err != nil {
-			d.memory.Release(room)
-			return segments, err
-		}
-		size := d.cutSegment(seg, plain, limit, eof)
-		h.Write(plain[:size])
+		seg := &segment{attempt: a, n: segments, held: room, from: hash}
+		size := d.cutSegment(seg, plain, limit, eof, &hash)
 		seg.plain, seg.size = plain[:size], int64(size)
 		rest = append(rest[:0:0], plain[size:]...)
 		select {
@@ -105,23 +99,28 @@ func (d *delta) cut(ctx context.Context, a *attempt) (segments int, err error) {
 	if err := dump.problem(path); err != nil {
 		return segments, err
 	}
-	if got := nix.SHA256Hash([32]byte(h.Sum(nil))); got != path.narHash {
+	if got := nix.SHA256Hash(hash.Sum()); got != path.narHash {
 		return segments, &DamagedError{path.storePath, fmt.Errorf("NAR hash expected %s, found %s", path.narHash, got)}
 	}
 	return segments, nil
 }
 
-// cutSegment cuts as much of plain into chunks as a segment takes, and returns its length.
-func (d *delta) cutSegment(seg *segment, plain []byte, limit int, eof bool) int {
+// cutSegment cuts as much of plain into chunks as a segment takes, hashes that, and
+// returns its length.
+func (d *delta) cutSegment(seg *segment, plain []byte, limit int, eof bool, hash *chunk.SHAState) int {
 	size := 0
+	var parts [][]byte
 	for size < len(plain) && (eof || len(plain)-size >= d.profile.Max) {
 		n := d.profile.Cut(plain[size:])
 		if size > 0 && size+n > limit {
 			break
 		}
-		id, proof := d.key.Sum(plain[size : size+n])
-		seg.chunks = append(seg.chunks, piece{ref: chunk.Ref{Name: id.Name(), Proof: proof}, size: n})
+		parts = append(parts, plain[size:size+n])
 		size += n
+	}
+	ids, proofs := d.key.SumAll(parts, hash)
+	for i, id := range ids {
+		seg.chunks = append(seg.chunks, piece{ref: chunk.Ref{Name: id.Name(), Proof: proofs[i]}, size: len(parts[i])})
 	}
 	return size
 }
