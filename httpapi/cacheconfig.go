@@ -41,7 +41,7 @@ func (s *server) getCacheConfig(x *exchange) error {
 		Priority:              &cache.Priority,
 		UpstreamCacheKeyNames: &upstream,
 		RetentionPeriod:       retentionToWire(cache.Retention),
-		Celler:                &wire.Capabilities{Version: wire.CapabilitiesVersion, Permissions: perm.Names(), Delta: s.deltaVersions()},
+		Celler:                &wire.Capabilities{Version: wire.CapabilitiesVersion, Permissions: perm.Names(), Delta: s.deltaVersions(), Closures: s.asksClosures()},
 	})
 	return nil
 }

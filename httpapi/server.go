@@ -35,6 +35,7 @@ type server struct {
 
 	// countingSlots bounds how many counts of what pins hold run at once.
 	countingSlots chan struct{}
+	closureSlots  chan struct{} // bounds how many questions about closures are worked on at once
 }
 
 // New returns the handler of the whole HTTP interface.
@@ -57,6 +58,7 @@ func New(cat *catalog.Catalog, chunks *chunkstore.Store, v *auth.Verifier, o Opt
 		missingSlots: make(chan struct{}, maxLongMissing),
 
 		countingSlots: make(chan struct{}, maxCounting),
+		closureSlots:  make(chan struct{}, maxClosureWalks),
 		texts:         newTextCodec(),
 		decoders:      semaphore.NewWeighted(decoderBytes),
 		encodeSlots:   make(chan struct{}, maxEncoders),
@@ -129,6 +131,7 @@ func (s *server) routes() {
 	s.route("/_api/v1/stats", methods{http.MethodGet: (*server).stats})
 	s.route("/_api/v1/caches/{cache}/delete-paths", methods{http.MethodPost: (*server).deletePaths})
 	s.deltaRoutes()
+	s.route("/_api/v1/delta/{cache}/paths", methods{http.MethodPost: (*server).deltaPaths})
 	s.peerRoutes()
 	s.route("/_api/v1/tokens", methods{http.MethodPost: (*server).mintToken})
 }

@@ -28,6 +28,7 @@ type Capabilities struct {
 	Version     int      `json:"version"`               // CapabilitiesVersion
 	Permissions []string `json:"permissions,omitempty"` // the caller's on this cache, from version 2 on
 	Delta       []int    `json:"delta,omitempty"`       // the versions of the delta protocol that it speaks
+	Closures    bool     `json:"closures,omitempty"`    // it answers delta/{cache}/paths
 }
 
 // CapabilitiesVersion 1: Celler-Seq, the caches, paths and tokens calls. 2: pins, also

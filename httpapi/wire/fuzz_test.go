@@ -173,3 +173,16 @@ func FuzzBatch(f *testing.F) {
 		}
 	})
 }
+
+func FuzzReadHashParts(f *testing.F) {
+	f.Add([]byte("twenty bytes or soooo"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		hashParts, err := ReadHashParts(bytes.NewReader(body), 3)
+		if whole := len(body)%HashPartBytes == 0 && len(body) <= 3*HashPartBytes; whole != (err == nil) {
+			t.Fatalf("%d bytes: %v", len(body), err)
+		}
+		if err == nil && !bytes.Equal(AppendHashParts(nil, hashParts), body) {
+			t.Fatalf("%x was read as %v", body, hashParts)
+		}
+	})
+}
