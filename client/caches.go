@@ -26,6 +26,7 @@ type Cache struct {
 	IsCeller         bool           // the server is celler, not one that only shares the protocol
 	Version          int            // of what celler can do beyond that protocol; 0 = unknown
 	Delta            []int          // versions of the delta protocol that it speaks
+	Closures         bool           // it answers questions about closures
 }
 
 // NewCache is what a cache is created with. Its zero value is a private cache with the
@@ -73,7 +74,7 @@ func (c *Client) Cache(ctx context.Context, name string) (Cache, error) {
 		IsCeller:    answer.Celler != nil,
 	}
 	if c := answer.Celler; c != nil {
-		cache.Version, cache.Permissions, cache.Delta = c.Version, c.Permissions, c.Delta
+		cache.Version, cache.Permissions, cache.Delta, cache.Closures = c.Version, c.Permissions, c.Delta, c.Closures
 	}
 	cache.UpstreamKeyNames = deref(answer.UpstreamCacheKeyNames)
 	if p := answer.RetentionPeriod; p != nil && !p.Global {

@@ -154,9 +154,9 @@ type piece struct {
 }
 
 // deltaInfo asks how to push, and returns false if the server has no delta protocol that
-// this client speaks.
-func (p *push) deltaInfo(ctx context.Context, cache *Cache) (wire.DeltaInfo, bool, error) {
-	if p.o.Whole || cache.Name != "" && !slices.Contains(cache.Delta, wire.DeltaVersion) {
+// this client speaks, or there is nothing to push.
+func (p *push) deltaInfo(ctx context.Context, cache *Cache, paths int) (wire.DeltaInfo, bool, error) {
+	if paths == 0 || p.o.Whole || cache.Name != "" && !slices.Contains(cache.Delta, wire.DeltaVersion) {
 		return wire.DeltaInfo{}, false, nil
 	}
 	var info wire.DeltaInfo
@@ -238,6 +238,9 @@ func (p *push) uploadDelta(ctx context.Context, info wire.DeltaInfo, paths []pat
 	}
 	d.link(ctx, paths)
 	err = d.run(ctx, &wg, cancel)
+	if err == nil && p.withdrawn(d.absent) {
+		return errWithdrawn
+	}
 	d.noteAbsent()
 	return err
 }

@@ -185,6 +185,9 @@ func (d *delta) notCommitted(ctx context.Context, ev *commitDone) error {
 			}
 		}
 	}
+	if status != nil && status.Name == wire.ErrorAbsentReferences && d.p.looked != nil {
+		return fmt.Errorf("%w: %w", errWithdrawn, ev.err)
+	}
 	if len(ev.parcels) > 1 && (tooLarge(ev.err) || status != nil && status.Final() && !status.hopeless()) {
 		d.commitPaths = max(1, len(ev.parcels)/2) // which of them is it?
 		if tooLarge(ev.err) {

@@ -22,6 +22,9 @@ type Events struct {
 	Done func(worker int, o Outcome)
 	// Pinned: a pin was set, by an upload or after all of them.
 	Pinned func(p Pin)
+	// Below: closures of paths that the cache has are there as a whole; these are so many
+	// paths that were not asked about and have no Done, or more of them.
+	Below func(paths int, orMore bool)
 	// Note: something that the person at the keyboard should know.
 	Note func(text string)
 }
@@ -59,6 +62,12 @@ func (e *Events) done(worker int, o Outcome) {
 func (e *Events) pinned(p Pin) {
 	if e.Pinned != nil {
 		e.Pinned(p)
+	}
+}
+
+func (e *Events) below(paths int, orMore bool) {
+	if e.Below != nil {
+		e.Below(paths, orMore)
 	}
 }
 
@@ -109,6 +118,7 @@ type Outcome struct {
 // Result sums up a push.
 type Result struct {
 	Pushed, Present, Upstream, Failed, Skipped int
+	Closures                                   int   // of Present: as part of closures that are, at least so many
 	Planned                                    int   // in a dry run
 	Bytes                                      int64 // NAR bytes of the pushed paths
 	New, Sent                                  int64 // of them new to the server, and sent, compressed; 0 if nobody counted

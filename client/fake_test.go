@@ -35,6 +35,8 @@ type fakeStore struct {
 	mu    sync.Mutex
 	roots []nix.StorePath
 	dumps int
+
+	infoCalls, infoPaths int // of PathInfos
 }
 
 // add makes a path that refers to the earlier paths refs.
@@ -71,13 +73,19 @@ func (s *fakeStore) Closure(context.Context, []nix.StorePath) ([]nixstore.PathIn
 	return s.infos, nil
 }
 
-func (s *fakeStore) PathInfo(_ context.Context, p nix.StorePath) (nixstore.PathInfo, error) {
-	for _, info := range s.infos {
-		if info.StorePath == p {
-			return info, nil
+func (s *fakeStore) PathInfos(_ context.Context, paths []nix.StorePath) (infos []nixstore.PathInfo, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.infoCalls++
+	for _, p := range paths {
+		s.infoPaths++
+		at := slices.IndexFunc(s.infos, func(info nixstore.PathInfo) bool { return info.StorePath == p })
+		if at < 0 {
+			return nil, errors.New("no such path")
 		}
+		infos = append(infos, s.infos[at])
 	}
-	return nixstore.PathInfo{}, errors.New("no such path")
+	return infos, nil
 }
 
 func (s *fakeStore) AddTempRoot(_ context.Context, paths ...nix.StorePath) error {

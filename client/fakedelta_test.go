@@ -38,6 +38,8 @@ type deltaServer struct {
 	twice    []chunk.Name
 	receipts map[string]receipt
 	commits  [][]string
+
+	tells, strict bool // which references are absent; such a path is refused
 }
 
 type receipt struct {
@@ -255,8 +257,18 @@ func (f *deltaServer) commit(w http.ResponseWriter, body []byte) {
 				f.early = append(f.early, p.StorePath)
 			}
 		}
+		var absent []string
+		for _, ref := range p.References {
+			if f.tells && !f.have[ref] && ref != path.Base() && !slices.Contains(names, ref) {
+				absent = append(absent, ref)
+			}
+		}
+		if f.strict && len(absent) > 0 {
+			refuse(w, http.StatusUnprocessableEntity, wire.ErrorAbsentReferences, "absent: "+strings.Join(absent, " "))
+			return
+		}
 		names = append(names, path.Base())
-		res.Paths = append(res.Paths, wire.CommittedPath{Kind: wire.CommitUploaded, NarSize: p.NarSize, FileSize: 1})
+		res.Paths = append(res.Paths, wire.CommittedPath{Kind: wire.CommitUploaded, NarSize: p.NarSize, FileSize: 1, AbsentReferences: absent})
 	}
 	if lost.Missing != nil {
 		w.WriteHeader(http.StatusConflict)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/celler/celler/internal/nixstore"
@@ -20,8 +18,8 @@ type Store interface {
 	Resolve(name string) (nix.StorePath, error)
 	// Closure returns what is known of roots and all they refer to, references first.
 	Closure(ctx context.Context, roots []nix.StorePath) ([]nixstore.PathInfo, error)
-	// PathInfo returns what is known of one path.
-	PathInfo(ctx context.Context, p nix.StorePath) (nixstore.PathInfo, error)
+	// PathInfos returns what is known of paths, in their order.
+	PathInfos(ctx context.Context, paths []nix.StorePath) ([]nixstore.PathInfo, error)
 	// AddTempRoot keeps the local garbage collector off paths while the store is open.
 	AddTempRoot(ctx context.Context, paths ...nix.StorePath) error
 	// Dump writes the NAR of a path.
@@ -38,6 +36,7 @@ type PushOptions struct {
 	DryRun         bool     // plan, and upload nothing
 	Whole          bool     // upload whole NARs, as to a server that takes no chunks
 	NoLogs         bool     // leave the logs of builds where they are
+	Each           bool     // ask about every path, so that each has its outcome
 
 	// Pins are set to the paths of the same places in Paths: there are none, or as many
 	// as paths. Each is set in the very commit that brings its path, which is the last of
@@ -51,12 +50,12 @@ type PushOptions struct {
 // With an error Result still says what was done before.
 func (c *Client) Push(ctx context.Context, store Store, o PushOptions, ev Events) (Result, error) {
 	began := c.now()
-	p := &push{c: c, store: store, o: o, ev: &ev, limiter: newLimiter(o.Jobs)}
+	p := &push{c: c, store: store, o: o, ev: &ev, limiter: newLimiter(o.Jobs), each: o.Each}
 	err := p.run(ctx)
-	if errors.Is(err, errVanished) || otherProofKey(err) {
-		// What the server called present went before it could be pinned: pushed again, it
-		// comes with its pin. Or the server has another proof key: it is asked for that.
-		p.result = Result{}
+	if errors.Is(err, errVanished) || errors.Is(err, errWithdrawn) || otherProofKey(err) {
+		// What the server called present went before it could be pinned, or referred to: it
+		// is pushed now. Or the server has another proof key: it is asked for that.
+		p.again()
 		err = p.run(ctx)
 	}
 	p.result.Took = c.now().Sub(began)
@@ -75,6 +74,20 @@ type push struct {
 
 	derivers   map[nix.StorePath]string // base names
 	arrivedNow []nix.StorePath
+	each       bool                   // every path is asked about
+	looked     *survey                // or nil if every path was
+	earlier    map[nix.StorePath]bool // by an earlier run
+}
+
+// again prepares for another run. What the first one has pushed counts.
+func (p *push) again() {
+	r := &p.result
+	p.result = Result{Pushed: r.Pushed, Bytes: r.Bytes, New: r.New, Sent: r.Sent} // pins are set again
+	p.each, p.looked = true, nil
+	p.earlier = make(map[nix.StorePath]bool)
+	for _, path := range p.arrivedNow {
+		p.earlier[path] = true
+	}
 }
 
 // path is what a push knows of a store path.
@@ -103,28 +116,16 @@ func (p *push) run(ctx context.Context) error {
 			return err
 		}
 	}
-	closure, err := p.closure(ctx, roots)
-	if err != nil {
-		return err
-	}
-	if dir := nix.StoreDir(cache.StoreDir); dir != "" {
-		for _, path := range closure {
-			if path.storePath.Dir() != dir {
-				return &StoreDirError{Cache: p.o.Cache, Path: path.storePath, Dir: dir}
-			}
-		}
-	}
-	wanted := p.dropUpstream(closure, cache.UpstreamKeyNames, pins)
-	wanted, err = p.dropPresent(ctx, wanted)
+	wanted, paths, err := p.wanted(ctx, roots, &cache, pins)
 	if err != nil {
 		return err
 	}
 	later := pins.load(wanted)
-	plan := Plan{Paths: len(closure), Push: len(wanted), Workers: p.limiter.workers()}
+	plan := Plan{Paths: paths, Push: len(wanted), Workers: p.limiter.workers()}
 	for _, path := range wanted {
 		plan.Bytes += path.narSize
 	}
-	info, delta, err := p.deltaInfo(ctx, &cache)
+	info, delta, err := p.deltaInfo(ctx, &cache, len(wanted))
 	if err != nil {
 		return err
 	}
@@ -153,30 +154,20 @@ func (p *push) run(ctx context.Context) error {
 	return p.logs(ctx, &cache)
 }
 
-// StoreDirError reports a path of another store directory than the cache's: Nix would
-// never ask for it there.
-type StoreDirError struct {
-	Cache string
-	Path  nix.StorePath
-	Dir   nix.StoreDir
-}
-
-func (e *StoreDirError) Error() string {
-	return fmt.Sprintf("store path %s: cache %q holds paths of %s", e.Path, e.Cache, e.Dir)
-}
-
 func (p *push) roots() ([]nix.StorePath, pinsOf, error) {
 	if n := len(p.o.Pins); n > 0 && n != len(p.o.Paths) {
 		return nil, nil, fmt.Errorf("%d pins for %d paths: expected one for each, or none", n, len(p.o.Paths))
 	}
 	var roots []nix.StorePath
+	known := map[nix.StorePath]bool{}
 	pins := pinsOf{}
 	for i, name := range p.o.Paths {
 		root, err := p.store.Resolve(name)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !slices.Contains(roots, root) {
+		if !known[root] {
+			known[root] = true
 			roots = append(roots, root)
 		}
 		if len(p.o.Pins) > 0 {
@@ -197,79 +188,11 @@ func (p *push) cache(ctx context.Context) (Cache, error) {
 	return cache, err
 }
 
-func (p *push) closure(ctx context.Context, roots []nix.StorePath) ([]path, error) {
-	// A temporary root holds its closure too, so the roots are enough.
-	if err := p.store.AddTempRoot(ctx, roots...); err != nil {
-		return nil, err
-	}
-	var infos []nixstore.PathInfo
-	if p.o.NoClosure {
-		for _, root := range roots {
-			info, err := p.store.PathInfo(ctx, root)
-			if err != nil {
-				return nil, err
-			}
-			infos = append(infos, info)
-		}
-	} else {
-		var err error
-		if infos, err = p.store.Closure(ctx, roots); err != nil {
-			return nil, err
-		}
-	}
-	closure := make([]path, 0, len(infos))
-	p.derivers = make(map[nix.StorePath]string, len(infos))
-	for i := range infos {
-		closure = append(closure, newPathOf(&infos[i]))
-		p.derivers[infos[i].StorePath] = infos[i].Deriver
-	}
-	return closure, nil
-}
-
-// dropUpstream leaves out what an upstream cache has: whatever carries a signature by
-// one of its keys. The name is what counts, as for Attic; Nix checks the signature.
-// A path that is to be pinned stays, or the pin would wait for it for ever.
-func (p *push) dropUpstream(paths []path, keys []string, pins pinsOf) []path {
-	if p.o.IgnoreUpstream || len(keys) == 0 {
-		return paths
-	}
-	return slices.DeleteFunc(paths, func(path path) bool {
-		if pins[path.storePath] != nil {
-			return false
-		}
-		for _, sig := range path.sigs {
-			if name, _, ok := strings.Cut(sig, ":"); ok && slices.Contains(keys, name) {
-				p.outcome(-1, Outcome{Path: path.storePath, Kind: Upstream, NarSize: path.narSize, Key: name})
-				return true
-			}
-		}
-		return false
-	})
-}
-
-func (p *push) dropPresent(ctx context.Context, paths []path) ([]path, error) {
-	if len(paths) == 0 {
-		return nil, nil
-	}
-	hashParts := make([]nix.HashPart, 0, len(paths))
-	for _, path := range paths {
-		hashParts = append(hashParts, path.storePath.HashPart())
-	}
-	missing, err := p.c.MissingPaths(ctx, p.o.Cache, hashParts)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(paths, func(path path) bool {
-		if missing[path.storePath.HashPart()] {
-			return false
-		}
-		p.outcome(-1, Outcome{Path: path.storePath, Kind: Present, NarSize: path.narSize})
-		return true
-	}), nil
-}
-
 // outcome counts and reports; only the goroutine of Push calls it.
 func (p *push) outcome(worker int, o Outcome) {
+	if o.Kind == Present && p.earlier[o.Path] {
+		return // its outcome was that it was pushed
+	}
 	if o.Kind == Pushed || o.Kind == Deduplicated {
 		p.arrivedNow = append(p.arrivedNow, o.Path)
 	}
@@ -361,24 +284,15 @@ func (p *push) skip(items []*item, why error) {
 	}
 }
 
-// newPathOf takes from the store's answer what an upload needs.
-func newPathOf(info *nixstore.PathInfo) path {
-	p := path{
-		storePath: info.StorePath, narHash: info.NarHash, narSize: info.NarSize,
-		references: info.References, deriver: info.Deriver, ca: info.CA,
-	}
-	for _, sig := range info.Sigs {
-		p.sigs = append(p.sigs, sig.String())
-	}
-	return p
-}
-
 // mustStop returns the error that ends the whole push, if err is one that every other
 // path would meet as well: the caller gave up, the credentials are bad, the server
 // has not answered for too long.
 func (p *push) mustStop(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if errors.Is(err, errWithdrawn) {
+		return err
 	}
 	if status, ok := errors.AsType[*StatusError](err); ok && (status.hopeless() || otherProofKey(err)) {
 		return err

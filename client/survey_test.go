@@ -1,0 +1,424 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/nixstore"
+	"github.com/celler/celler/nix"
+)
+
+// surveyServer is a deltaServer that answers questions about closures, over the references
+// that a store knows.
+type surveyServer struct {
+	*deltaServer
+	refs      map[string][]nix.StorePath
+	asked     []int // how many paths each question was about
+	unwalked  bool  // it says nothing of closures
+	pretended map[string]bool
+}
+
+func newSurveyServer(t *testing.T, s *fakeStore) *surveyServer {
+	t.Helper()
+	f := &surveyServer{deltaServer: newDeltaServer(t), refs: map[string][]nix.StorePath{}, pretended: map[string]bool{}}
+	f.config.Celler.Closures = true
+	f.know(s)
+	f.meddle = func(call string, _ int, w http.ResponseWriter, body []byte) bool {
+		if call == "paths" {
+			f.paths(w, body)
+		}
+		return call == "paths"
+	}
+	return f
+}
+
+func (f *surveyServer) know(s *fakeStore) {
+	for _, info := range s.infos {
+		f.refs[info.StorePath.Base()] = info.References
+	}
+}
+
+func (f *surveyServer) paths(w http.ResponseWriter, body []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	bases := map[nix.HashPart]string{}
+	for base := range f.refs {
+		path, _ := nix.ParseStorePathBase("/nix/store", base)
+		bases[path.HashPart()] = base
+	}
+	asked, err := wire.ReadHashParts(strings.NewReader(string(body)), wire.DeltaQueryPaths)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, wire.ErrorRequest, err.Error())
+		return
+	}
+	f.asked = append(f.asked, len(asked))
+	result := wire.PathsResult{Missing: wire.MakeBitmap(len(asked)), Closure: &wire.Closure{}}
+	seen := map[nix.HashPart]bool{}
+	var todo, absent []nix.HashPart
+	for i, hashPart := range asked {
+		seen[hashPart] = true
+		if base := bases[hashPart]; f.have[base] || f.pretended[base] {
+			todo = append(todo, hashPart)
+		} else {
+			result.Missing.Set(i)
+		}
+	}
+	for len(todo) > 0 {
+		base := bases[todo[0]]
+		todo = todo[1:]
+		result.Closure.Paths++
+		for _, ref := range f.refs[base] {
+			switch to := ref.HashPart(); {
+			case seen[to]:
+				continue
+			case f.have[ref.Base()] || f.pretended[ref.Base()]:
+				todo = append(todo, to)
+			default:
+				absent = append(absent, to)
+			}
+			seen[ref.HashPart()] = true
+		}
+	}
+	if len(absent) > 0 {
+		result.Closure.Absent, result.Closure.AbsentSum = len(absent), wire.AbsentSum(absent)
+	}
+	if f.unwalked {
+		result.Closure = nil
+	}
+	_ = json.NewEncoder(w).Encode(result)
+}
+
+// layers makes a closure of levels with as many paths each, every one of which refers to
+// some of the level below, and one root.
+func layers(s *fakeStore, name string, levels, width int, below []nix.StorePath) []nix.StorePath {
+	for l := range levels {
+		var level []nix.StorePath
+		for i := range width {
+			p := mkPath(fmt.Sprintf("%s-%d-%d", name, l, i))
+			var refs []nix.StorePath
+			if len(below) > 0 {
+				refs = []nix.StorePath{below[i%len(below)], below[(i*7+1)%len(below)]}
+			}
+			s.addPath(p, []byte(p.Base()), append(refs, p)...) // it refers to itself as well
+			level = append(level, p)
+		}
+		below = level
+	}
+	return below
+}
+
+func (s *fakeStore) top(name string, refs ...nix.StorePath) {
+	p := mkPath(name)
+	s.addPath(p, []byte(p.Base()), refs...)
+}
+
+func (f *surveyServer) takeAll(s *fakeStore) {
+	for _, info := range s.infos {
+		f.have[info.StorePath.Base()] = true
+	}
+}
+
+// TestSurveyAsksLittle: of a closure that is there the root is asked about, and of a new one
+// above it what is new and what that refers to.
+func TestSurveyAsksLittle(t *testing.T) {
+	var s fakeStore
+	old := layers(&s, "old", 8, 10, nil)
+	s.top("root", old...)
+	f := newSurveyServer(t, &s)
+	f.takeAll(&s)
+	c := mustServe(t, f)
+	var rec recorder
+	below, more := 0, true
+	ev := rec.events()
+	ev.Below = func(n int, orMore bool) { below, more = n, orMore }
+	res, err := c.Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}}, ev)
+	if err != nil || res.Present != 81 || res.Closures != 80 || below != 80 || more || rec.plan.Paths != 81 || len(rec.outcomes) != 1 {
+		t.Errorf("the same again: %+v, %v, %d below, plan %+v; want 81 present, 80 of them below", res, err, below, rec.plan)
+	}
+	if !slices.Equal(f.asked, []int{1}) || f.fakeServer.asked != 0 || s.infoPaths != 1 {
+		t.Errorf("%v questions, %d about each path, %d paths of the store looked at; want one about the root", f.asked, f.fakeServer.asked, s.infoPaths)
+	}
+
+	f.asked = nil
+	fresh := layers(&s, "new", 2, 3, old)
+	s.top("above", append(fresh, old[0])...)
+	f.know(&s)
+	res, err = c.Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}}, Events{})
+	if err != nil || res.Pushed != 7 || res.Present < 7 || f.fakeServer.asked != 0 {
+		t.Errorf("a new root: %+v, %v", res, err)
+	}
+	if total := sum(f.asked); total > 7+6 || len(f.asked) > 4 {
+		t.Errorf("questions about %v paths, want the 7 new ones and what they refer to", f.asked)
+	}
+}
+
+func sum(ns []int) (total int) {
+	for _, n := range ns {
+		total += n
+	}
+	return total
+}
+
+// TestSurveyUpstream: that what an upstream cache has is absent is no reason to ask about more.
+func TestSurveyUpstream(t *testing.T) {
+	var s fakeStore
+	up := layers(&s, "up", 4, 10, nil)
+	for i := range s.infos {
+		s.infos[i].Sigs = []nix.Signature{mustSignature(t, "cache.nixos.org-1")}
+	}
+	old := layers(&s, "old", 4, 10, up)
+	s.top("root", append(slices.Clone(up[:5]), old...)...)
+	f := newSurveyServer(t, &s)
+	for _, info := range s.infos[40:] {
+		f.have[info.StorePath.Base()] = true
+	}
+	c := mustServe(t, f)
+	res, _ := mustPush(t, c, &s, PushOptions{})
+	if res.Present != 41 || res.Upstream != 40 || !slices.Equal(f.asked, []int{1}) || f.fakeServer.asked != 0 {
+		t.Errorf("%+v with questions %v, and %d about each", res, f.asked, f.fakeServer.asked)
+	}
+	// Something else is missing as well, or something that need not be there is there.
+	for _, odd := range []string{s.infos[45].StorePath.Base(), up[0].Base()} {
+		f.have[odd] = !f.have[odd]
+		f.asked, f.fakeServer.asked = nil, 0
+		res, _ := mustPush(t, c, &s, PushOptions{})
+		if f.fakeServer.asked != 1 || res.Pushed != map[bool]int{true: 1}[odd == s.infos[45].StorePath.Base()] || !f.have[odd] {
+			t.Errorf("%s: %+v with questions %v, and %d about each", odd, res, f.asked, f.fakeServer.asked)
+		}
+		f.have[up[0].Base()] = false
+	}
+}
+
+// TestSurveyDeep: a long chain takes few questions, whatever of it is there.
+func TestSurveyDeep(t *testing.T) {
+	for _, there := range []int{0, 1, 100, 290, 299} {
+		var s fakeStore
+		var refs []nix.StorePath
+		for i := range 300 {
+			refs = []nix.StorePath{mkPath(fmt.Sprint("chain", i))}
+			if i > 0 {
+				s.addPath(refs[0], []byte("x"), s.infos[i-1].StorePath)
+			} else {
+				s.addPath(refs[0], []byte("x"))
+			}
+		}
+		f := newSurveyServer(t, &s)
+		for _, info := range s.infos[:there] {
+			f.have[info.StorePath.Base()] = true
+		}
+		wanted := mustWanted(t, mustInProcess(t, f), &s, Cache{Name: "ci", Closures: true}, refs)
+		if len(wanted) != 300-there || len(f.asked) > 12 || sum(f.asked) > 2*(300-there)+2 {
+			t.Errorf("%d are there: %d wanted, questions about %v paths", there, len(wanted), f.asked)
+		}
+	}
+}
+
+func mustWanted(t testing.TB, c *Client, s *fakeStore, cache Cache, roots []nix.StorePath) []path {
+	t.Helper()
+	p := &push{c: c, store: s, o: PushOptions{Cache: "ci"}, ev: &Events{}, limiter: newLimiter(0)}
+	wanted, _, err := p.wanted(t.Context(), roots, &cache, pinsOf{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wanted
+}
+
+// TestSurveyIsRight asks about random closures in random states of the cache, and compares
+// with asking about each path.
+func TestSurveyIsRight(t *testing.T) {
+	sig := mustSignature(t, "up-1")
+	rapid.Check(t, func(rt *rapid.T) {
+		var s fakeStore
+		n := rapid.IntRange(1, 25).Draw(rt, "paths")
+		var roots []nix.StorePath
+		for i := range n {
+			p := mkPath(fmt.Sprint("r", i))
+			var refs []nix.StorePath
+			for j := range i {
+				if rapid.IntRange(0, 3).Draw(rt, "refers") == 0 {
+					refs = append(refs, s.infos[j].StorePath)
+				}
+			}
+			s.addPath(p, []byte("x"), refs...)
+			if rapid.IntRange(0, 4).Draw(rt, "upstream") == 0 {
+				s.infos[i].Sigs = []nix.Signature{sig}
+			}
+			if i == n-1 || rapid.IntRange(0, 6).Draw(rt, "root") == 0 {
+				roots = append(roots, p)
+			}
+		}
+		f := newSurveyServer(t, &s)
+		f.unwalked = rapid.Bool().Draw(rt, "unwalked")
+		whole := rapid.Bool().Draw(rt, "mostly whole")
+		for _, info := range s.infos {
+			there := rapid.Bool().Draw(rt, "there")
+			if whole { // as references first would have it
+				there = there && !slices.ContainsFunc(info.References, func(ref nix.StorePath) bool { return !f.have[ref.Base()] })
+			}
+			f.have[info.StorePath.Base()] = there
+		}
+		c := mustInProcess(t, f)
+		cache := Cache{Name: "ci", UpstreamKeyNames: []string{"up-1"}}
+		reach := &closedStore{fakeStore: &s}
+		want := namesOf(mustWantedOf(rt, c, reach, cache, roots))
+		cache.Closures = true
+		got := mustWantedOf(rt, c, reach, cache, roots)
+		place := map[nix.StorePath]int{}
+		for i := range got {
+			place[got[i].storePath] = i
+		}
+		for i := range got {
+			for _, ref := range got[i].references {
+				if at, is := place[ref]; is && at > i {
+					rt.Errorf("%s stands before its reference %s", got[i].storePath.Name(), ref.Name())
+				}
+			}
+		}
+		if diff := cmp.Diff(want, namesOf(got)); diff != "" {
+			rt.Errorf("wanted (-asked each +survey):\n%s", diff)
+		}
+	})
+}
+
+// closedStore knows what a closure is.
+type closedStore struct{ *fakeStore }
+
+func (s *closedStore) Closure(ctx context.Context, roots []nix.StorePath) (infos []nixstore.PathInfo, err error) {
+	in := map[nix.StorePath]bool{}
+	for _, root := range roots {
+		in[root] = true
+	}
+	for i := len(s.infos) - 1; i >= 0; i-- {
+		if in[s.infos[i].StorePath] {
+			infos = append(infos, s.infos[i])
+			for _, ref := range s.infos[i].References {
+				in[ref] = true
+			}
+		}
+	}
+	slices.Reverse(infos)
+	return infos, ctx.Err()
+}
+
+func mustWantedOf(rt *rapid.T, c *Client, s Store, cache Cache, roots []nix.StorePath) []path {
+	p := &push{c: c, store: s, o: PushOptions{Cache: "ci"}, ev: &Events{}, limiter: newLimiter(0)}
+	wanted, _, err := p.wanted(rt.Context(), roots, &cache, pinsOf{})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	if (p.looked != nil) != cache.Closures {
+		rt.Fatal("it was not asked as it should be")
+	}
+	return wanted
+}
+
+func namesOf(paths []path) []string {
+	names := []string{}
+	for _, p := range paths {
+		names = append(names, p.storePath.Name())
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestSurveyWithdrawn: a path that is there while it is asked about goes before the commit
+// that refers to it. Then every path is asked about, once.
+func TestSurveyWithdrawn(t *testing.T) {
+	for name, strict := range map[string]bool{"the commit tells": false, "the commit is refused": true} {
+		t.Run(name, func(t *testing.T) {
+			var s fakeStore
+			dep := s.add(bytesOf(1, 3000))
+			s.add(bytesOf(2, 3000), dep)
+			f := newSurveyServer(t, &s)
+			f.pretended[dep.Base()] = true
+			f.strict, f.tells = strict, true
+			var rec recorder
+			ev := rec.events()
+			res, err := mustServe(t, f).Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}, Pins: []string{"main"}}, ev)
+			if err != nil || res.Pushed != 2 || res.Present != 0 || res.Incomplete() || res.Pinned != 1 || !f.have[dep.Base()] || len(rec.notes) > 0 {
+				t.Errorf("%+v, %v, notes %q; want both to be pushed", res, err, rec.notes)
+			}
+			if len(f.asked) != 2 || f.fakeServer.asked != 1 {
+				t.Errorf("questions about %v paths, and %d about each; want two, and one", f.asked, f.fakeServer.asked)
+			}
+			want := map[string]Kind{"p0": Pushed, "p1": Pushed}
+			if strict {
+				want["p1"] = Deduplicated // its chunks came before the first commit
+			}
+			if diff := cmp.Diff(want, rec.kinds()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestSurveyWithdrawnForEver: a cache that refuses whatever is done about it is not pushed to
+// for ever.
+func TestSurveyWithdrawnForEver(t *testing.T) {
+	var s fakeStore
+	s.add(bytesOf(1, 3000))
+	f := newSurveyServer(t, &s)
+	paths := f.meddle
+	f.meddle = func(call string, n int, w http.ResponseWriter, body []byte) bool {
+		if call == "commit" {
+			refuse(w, http.StatusUnprocessableEntity, wire.ErrorAbsentReferences, "something is absent")
+			return true
+		}
+		return paths(call, n, w, body)
+	}
+	res, err := mustServe(t, f).Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}}, Events{})
+	if err != nil || res.Failed != 1 || f.made("commit") != 2 {
+		t.Errorf("%+v, %v, %d commits; want a failure after two", res, err, f.made("commit"))
+	}
+}
+
+// TestSurveyRefused: a server that does not answer, or not well.
+func TestSurveyRefused(t *testing.T) {
+	var s fakeStore
+	s.add(bytesOf(1, 300))
+	f := newSurveyServer(t, &s)
+	status, answer := http.StatusNotFound, ""
+	f.meddle = func(call string, _ int, w http.ResponseWriter, _ []byte) bool {
+		if call != "paths" {
+			return false
+		}
+		if answer == "" {
+			refuse(w, status, wire.ErrorNotFound, "there is nothing here")
+		} else {
+			_, _ = w.Write([]byte(answer))
+		}
+		return true
+	}
+	c := mustServe(t, f)
+	for _, status = range []int{404, 405, 413, 400} {
+		f.fakeServer.asked = 0
+		if res, _ := mustPush(t, c, &s, PushOptions{}); res.Pushed+res.Present != 1 || f.fakeServer.asked != 1 {
+			t.Errorf("answered %d: %+v", status, res)
+		}
+	}
+	for _, answer = range []string{`[]`, `{"missing":"AAA="}`, `{"missing":"/w=="}`, `{"missing":""}`, `{"missing":"AA==","closure":{"paths":1,"absent":1}}`, `{"missing":"AA==","closure":{"absent":-1}}`} {
+		_, _, err := pushAll(t, c, &s, PushOptions{})
+		if err == nil || !strings.Contains(err.Error(), "closures") {
+			t.Errorf("answer %s: %v", answer, err)
+		}
+	}
+	// Nor is there more than was asked about, whoever asks for what.
+	f.fakeServer.asked = 0
+	for _, o := range []PushOptions{{NoClosure: true}, {Whole: true}} {
+		if res, _ := mustPush(t, c, &s, o); res.Present != 1 {
+			t.Errorf("%+v: %+v", o, res)
+		}
+	}
+	if f.fakeServer.asked != 2 {
+		t.Errorf("%d questions about each path, want two", f.fakeServer.asked)
+	}
+}
