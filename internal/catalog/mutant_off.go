@@ -23,4 +23,5 @@ func (Mutants) noMoveFence() bool    { return false }
 func (Mutants) noRecipeCheck() bool  { return false }
 func (Mutants) noSideCheck() bool    { return false }
 func (Mutants) noRebuildFence() bool { return false }
+func (Mutants) noProofs() bool       { return false }
 func (Mutants) noRecountFence() bool { return false }

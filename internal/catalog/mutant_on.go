@@ -44,6 +44,8 @@ type Mutants struct {
 	NoSideCheck bool
 	// NoRebuildFence goes on putting a cache together aside whose rows are being swept.
 	NoRebuildFence bool
+	// NoProofs takes it for known that somebody has a chunk who can only name it.
+	NoProofs bool
 	// NoRecountFence lets two recounts put the same right.
 	NoRecountFence bool
 }
@@ -64,4 +66,5 @@ func (m Mutants) noMoveFence() bool    { return m.NoMoveFence }
 func (m Mutants) noRecipeCheck() bool  { return m.NoRecipeCheck }
 func (m Mutants) noSideCheck() bool    { return m.NoSideCheck }
 func (m Mutants) noRebuildFence() bool { return m.NoRebuildFence }
+func (m Mutants) noProofs() bool       { return m.NoProofs }
 func (m Mutants) noRecountFence() bool { return m.NoRecountFence }

@@ -32,7 +32,7 @@ func (c *Catalog) LookupRefs(_ context.Context, refs []chunk.Ref) ([]chunk.Locat
 			return err
 		}
 		at := order[i]
-		if proved(row.Proof, refs[at].Proof) {
+		if proved(row.Proof, refs[at].Proof) || c.mutants.noProofs() {
 			locations[at], found[at] = row.Location, true
 		}
 		return nil

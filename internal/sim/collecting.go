@@ -12,6 +12,8 @@ import (
 
 	"github.com/celler/celler/compact"
 	"github.com/celler/celler/gc"
+	"github.com/celler/celler/httpapi"
+	"github.com/celler/celler/internal/auth"
 	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/wal"
 )
@@ -44,6 +46,8 @@ type Collecting struct {
 	Compactors int
 	Operators  int // each sets bookmarks and restores, half as often as pushers do things
 	Checkers   int
+	Deltas     int // clients of the delta protocol; each pushes Ops times
+	Thieves    int // of another tenant, who know hashes
 	Restarts   int
 	Freezes    int // of nodes, collectors and compactors
 	FaultRate  float64
@@ -51,6 +55,8 @@ type Collecting struct {
 	Compact    compact.Mutants
 	Catalog    catalog.Mutants
 	GC         gc.Mutants
+	HTTP       httpapi.Mutants
+	Unsettled  bool // receipts are given before it is known what they name
 	Trace      io.Writer
 }
 
@@ -70,6 +76,7 @@ type CollectingResult struct {
 	Deleted   int // objects
 	Truncated int // slots
 	Checked   int
+	Delta     DeltaResult
 }
 
 func (r *CollectingResult) add(o CollectingResult) {
@@ -85,6 +92,7 @@ func (r *CollectingResult) add(o CollectingResult) {
 	r.Deleted += o.Deleted
 	r.Truncated += o.Truncated
 	r.Checked += o.Checked
+	r.Delta.add(o.Delta)
 }
 
 // idle reports whether something of what a run is about never happened.
@@ -108,6 +116,9 @@ type collecting struct {
 	served   map[[32]byte][32]byte // recipe -> hash of its served form
 	states   map[wal.Seq]string    // hashes of states that somebody has looked at
 	marks    map[string]wal.Seq    // bookmarks that were acknowledged
+	verifier *auth.Verifier        // of tokens
+	tries    map[string]bool       // derivers in commits, and whether these were refused
+	loot     []loot                // receipts in wrong hands
 	res      CollectingResult
 }
 
@@ -115,7 +126,7 @@ type collecting struct {
 func (t Collecting) Run(ctx context.Context) CollectingResult {
 	c := &collecting{
 		Collecting: t, services: map[*node]*service{}, served: map[[32]byte][32]byte{},
-		states: map[wal.Seq]string{}, marks: map[string]wal.Seq{},
+		states: map[wal.Seq]string{}, marks: map[string]wal.Seq{}, verifier: mkVerifier(), tries: map[string]bool{},
 	}
 	c.run = run{Trial: Trial{Seed: t.Seed, Nodes: t.Nodes, Pebble: true, FaultRate: t.FaultRate}, w: NewWorld(t.Seed), acked: map[string]string{}}
 	c.facts = newFacts(c.w)
@@ -155,6 +166,11 @@ func (c *collecting) found(ctx context.Context, n *node) {
 		if _, err := s.cat.CreateCache(ctx, catalog.Cache{Name: simCache}); err != nil {
 			c.violate("create the cache: %v", err)
 		}
+		if c.Deltas > 0 {
+			if _, err := s.cat.CreateCache(ctx, catalog.Cache{Name: otherCache}); err != nil {
+				c.violate("create the other cache: %v", err)
+			}
+		}
 	})
 	c.w.FaultRate = c.Collecting.FaultRate
 }
@@ -170,6 +186,12 @@ func (c *collecting) begin(ctx context.Context) {
 	}
 	for i := range c.Readers {
 		go c.reader(ctx, i)
+	}
+	for i := range c.Deltas {
+		go c.deltaPusher(ctx, i)
+	}
+	for i := range c.Thieves {
+		go c.thief(ctx, i)
 	}
 	for i := range c.Operators {
 		go c.operator(ctx, i)

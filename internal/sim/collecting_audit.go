@@ -17,6 +17,7 @@ import (
 )
 
 func (c *collecting) settleAll(ctx context.Context) {
+	c.auditReplicas(ctx)
 	for _, n := range c.nodes {
 		_ = n.stop()
 	}
@@ -32,6 +33,7 @@ func (c *collecting) settleAll(ctx context.Context) {
 	}()
 	c.on(n, func(s *service) {
 		c.audit(s, "at the end", false)
+		c.pushAgain(ctx, n)
 		pass := func(rounds int) {
 			for range rounds {
 				c.sleep(ctx, n.name, 5*24*time.Hour)
@@ -121,6 +123,7 @@ func (c *collecting) auditRecipes(s *service, snap *catalog.Snapshot, when strin
 // auditPaths wants a NAR of each path, and notes those that have one.
 func (c *collecting) auditPaths(snap *catalog.Snapshot, when string, nars map[[32]byte]bool) map[nix.HashPart]bool {
 	there := map[nix.HashPart]bool{}
+	c.auditOther(snap, when)
 	cache, ok, err := snap.Cache(simCache)
 	if !ok || err != nil {
 		c.violate("%s: the cache is there: %v, %v", when, ok, err)
@@ -131,6 +134,7 @@ func (c *collecting) auditPaths(snap *catalog.Snapshot, when string, nars map[[3
 			return there
 		}
 		there[p.StorePath.HashPart()] = true
+		c.auditTry(&p, when)
 		if _, ok := nars[p.NarHash]; !ok {
 			c.violate("%s: path %s has no recipe", when, p.StorePath.Name())
 		}

@@ -153,7 +153,7 @@ func (c *collecting) push(name string, rng *rand.Rand, path string, pins bool) b
 // publish stores the chunks that are missing and publishes, or publishes a NAR that is
 // known, as servers do.
 func (c *collecting) publish(s *service, name string, rng *rand.Rand, path string, pins bool) error {
-	nar := simNar(path)
+	nar := c.nar(path)
 	sum := sha256.Sum256(nar)
 	pub := catalog.Publication{Path: catalog.Path{Cache: simCache, StorePath: simPath(path), NarHash: sum, NarSize: int64(len(nar)), By: name}}
 	for _, ref := range simPaths[path] {
@@ -283,7 +283,7 @@ func (c *collecting) fetch(s *service, name string, rng *rand.Rand, path string,
 	if c.next(name); err != nil {
 		return
 	}
-	r, err := s.cat.Recipe(s.ctx, sha256.Sum256(simNar(path)))
+	r, err := s.cat.Recipe(s.ctx, sha256.Sum256(c.nar(path)))
 	c.next(name)
 	if errors.Is(err, catalog.ErrNoRecipe) && c.w.time().Sub(asked.at) < simNarGrace-time.Hour {
 		c.knows(func(f *facts) {

@@ -17,8 +17,19 @@
 // told is kept in facts, from which follows what must be there: at the end, and weeks later,
 // every path that was promised is, everything reads back byte for byte as it always
 // did, states of bookmarks are what they were, counts are right, and nothing is left that
-// nobody needs. Such a run is a function of its seed but for one in fifty, in which two
-// goroutines of the chunk store or of a check were ready at once.
+// nobody needs.
+//
+// In some of these trials clients push by chunks: they speak docs/protocol.md to the real
+// handler of httpapi, each request to a node of its choice, over connections that lose
+// requests and answers. They ask which chunks are missing, wait for minutes or days, send
+// batches, commit several paths at once, are told which chunks have gone, break off, and go on
+// with the receipts that they have. What was acknowledged is read back from every node;
+// nothing of a commit that was refused is ever seen; nobody is refused for ever; and a
+// tenant who has hashes, and receipts of others, and no bytes, gets nothing.
+//
+// A run with collectors is a function of its seed but for one in fifty, in which two
+// goroutines of the chunk store or of a check were ready at once; with pushes by chunks one
+// in fifteen.
 //
 // A protocol rule that nobody would miss is not proven to be needed. Each rule can
 // be switched off in builds with the tag "mutant" (see wal.Mutants); the tests

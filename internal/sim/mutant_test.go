@@ -36,6 +36,11 @@ func TestMutantsAreCaught(t *testing.T) {
 		{"sees only the state before the batch", wal.Mutants{SeesOnlyStateBefore: true}, truncating, 2000},
 		{"no check of lanes", wal.Mutants{NoLaneCheck: true}, forwarding, 2000},
 		{"takes back without making void", wal.Mutants{NoLaneVoid: true}, forwarding, 2000},
+		{"encodes anew what is sent again", wal.Mutants{HedgeAnew: true}, hedging, 2000},
+		{"believes any answer", wal.Mutants{AnyAnswer: true}, hedging, 2000},
+		{"sends a draft whatever became of the batch before", wal.Mutants{DraftUnchecked: true}, hedging, 2000},
+		{"exists means lost, of what was sent twice", wal.Mutants{LostOnExist: true}, hedging, 2000},
+		{"no writer check, of what was sent twice", wal.Mutants{NoWriterCheck: true}, hedging, 20000},
 		{"checks lanes only once", wal.Mutants{LaneCheckedOnce: true}, forwarding, 20000},
 	} {
 		t.Run(c.name, func(t *testing.T) {

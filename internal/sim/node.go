@@ -30,6 +30,7 @@ type node struct {
 	drift   time.Duration
 	seed    uint64
 	mutants wal.Mutants
+	hedge   bool
 	forward func(ctx context.Context, address string, message []byte) (wal.Seq, error) // nil: it does not
 	started func(*node) error                                                          // if not nil, called before others see the node
 	ending  func(*node)                                                                // and this when they do not see it any more
@@ -57,6 +58,9 @@ func (n *node) start(ctx context.Context, wipe bool) error {
 		Env:     n.w.Env(n.name, n.seed*1000+n.boots, n.drift),
 		GiveUp:  30 * time.Second,
 		Mutants: n.mutants,
+	}
+	if n.hedge {
+		o.HedgeAfter, o.HedgeShare = 5*time.Millisecond, 1
 	}
 	if n.forward != nil {
 		o.Address, o.Forward = n.name, n.forward

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -20,25 +21,13 @@ type service struct {
 	db     *index.DB
 	chunks *chunkstore.Store
 
+	handler http.Handler // nil if nobody speaks HTTP
+	polled  time.Time    // when it last looked for what others have written
+
 	ctx   context.Context //nolint:containedctx // the life of the process
 	crash context.CancelFunc
 
 	calls sync.WaitGroup // under way
-}
-
-// lingering is the key of a function in a context that is called when a push has looked
-// up which chunks are known.
-type lingering struct{}
-
-// directory is a catalog that clients are slow with.
-type directory struct{ *catalog.Catalog }
-
-func (d directory) LookupChunks(ctx context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
-	at, found, err := d.Catalog.LookupChunks(ctx, ids)
-	if linger, ok := ctx.Value(lingering{}).(func()); ok {
-		linger()
-	}
-	return at, found, err
 }
 
 // serve starts what a node does for clients. Nobody has seen the node yet.
@@ -53,14 +42,17 @@ func (c *collecting) serve(n *node) error {
 	if err != nil {
 		return err
 	}
-	chunks, err := chunkstore.New(c.w.Bucket(n.name), directory{cat}, chunkstore.Options{
+	chunks, err := chunkstore.New(c.w.Bucket(n.name), directory{cat, c}, chunkstore.Options{
 		Profile: profile, FrameBytes: 3 << 10, PackBytes: 20 << 10, RestoreBytes: -1, ReadAhead: 4 << 10,
-		WriteBytes: 1 << 20, ReadBytes: 4 << 20, HedgeAfter: -1, Now: c.w.time,
+		ProofKey: c.proofKey(), WriteBytes: 1 << 20, ReadBytes: 4 << 20, HedgeAfter: -1, Now: c.w.time,
 	})
 	if err != nil {
 		return err
 	}
 	s := &service{n: n, cat: cat, db: db, chunks: chunks}
+	if c.Deltas > 0 {
+		s.handler = c.handler(s)
+	}
 	s.ctx, s.crash = context.WithCancel(context.Background())
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -56,8 +56,19 @@ func forwarding(seed uint64) Trial {
 	return t
 }
 
+// hedging is the trial of nodes that send requests twice, and of a network that performs
+// either of them first, or one long after.
+func hedging(seed uint64) Trial {
+	t := truncating(seed)
+	if seed%4 == 0 {
+		t = forwarding(seed)
+	}
+	t.Hedge, t.Ops = true, 8
+	return t
+}
+
 func trials() map[string]func(uint64) Trial {
-	return map[string]func(uint64) Trial{"truncating": truncating, "indexed": indexed, "forking": forking, "restored": restored, "forwarding": forwarding}
+	return map[string]func(uint64) Trial{"truncating": truncating, "indexed": indexed, "forking": forking, "restored": restored, "forwarding": forwarding, "hedging": hedging}
 }
 
 func runTrial(t *testing.T, tr Trial) (res Result) {

@@ -34,6 +34,7 @@ type Trial struct {
 	DoubleWins float64
 	Rollback   bool // an operator puts back an old ROOT
 	Forward    bool // nodes commit for each other
+	Hedge      bool // nodes send again what is not answered soon
 	Mutants    wal.Mutants
 	Compact    compact.Mutants
 	Trace      io.Writer
@@ -73,7 +74,7 @@ func (t Trial) Run(ctx context.Context) Result {
 	r.w.FaultRate, r.w.DoubleWins = t.FaultRate, t.DoubleWins
 	for i := range t.Nodes {
 		n := &node{
-			name: fmt.Sprintf("node%d", i), w: r.w, seed: t.Seed*100 + uint64(i), mutants: t.Mutants,
+			name: fmt.Sprintf("node%d", i), w: r.w, seed: t.Seed*100 + uint64(i), mutants: t.Mutants, hedge: t.Hedge,
 			drift: time.Duration(rng.IntN(48)-24) * time.Hour, disk: r.newDisk(),
 		}
 		if t.Forward {
