@@ -26,6 +26,7 @@ type Compactor struct {
 	past    map[blob.Key]*past    // what the sweep knows of snapshots, which never change
 	names   map[blob.Key]blob.Key // one copy of each table's name that stands in past
 	swept   time.Time             // when the last sweep ended
+	deleted []blob.Key            // snapshots, in the last sweep that did
 	settled map[wal.Seq]bool      // slots with bookmarks that have a snapshot, or can get none any more
 }
 
@@ -114,6 +115,8 @@ type round struct {
 	root  wal.Root
 	base  *wal.Snapshot // what ROOT names; Seq zero for the empty state
 	epoch wal.Epoch     // zero until claimed
+
+	lingers bool // a snapshot that ROOT says is being deleted was listed
 
 	mu  sync.Mutex // guards rep.BytesRead, BytesWritten and Tables while objects move
 	rep Report

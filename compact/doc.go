@@ -39,8 +39,9 @@
 // little: flushes end at bookmarks, so that each has a snapshot of its own slot and
 // needs no log, and for one that was set on the past a snapshot is made aside. ROOT has the
 // bookmarks; a swap that raises the floor gives up if they have changed since it was
-// decided on, and so does a sweep. Beside bookmarks, the snapshot is kept that the oldest
-// slots of the log follow on.
+// decided on. So does the swap by which a sweep has ROOT name the snapshots that it is
+// about to delete: what is named there counts as gone, and no bookmark is set on it.
+// Beside bookmarks, the snapshot is kept that the oldest slots of the log follow on.
 //
 // ROOT is read before the object of a snapshot is written, after the slots it is made
 // of. So each snapshot in a bucket is true, though not each was installed; one that was

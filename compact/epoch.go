@@ -133,7 +133,7 @@ func (r *round) writeSnapshot(ctx context.Context, next *wal.Snapshot, first wal
 	if err == nil && root.CompactEpoch != r.epoch && !r.o.Mutants.noEpochFence() {
 		err = &FencedError{Ours: r.epoch, Theirs: root.CompactEpoch}
 	}
-	if err == nil && root.Floor > first && next.Seq >= first && !r.o.Mutants.noEpochFence() {
+	if err == nil && root.Floor > first && next.Seq >= first && !r.o.Mutants.noEpochFence() && !r.o.Mutants.noReadCheck() {
 		err = fmt.Errorf("slot %v was truncated while it was read", first)
 	}
 	if err != nil {

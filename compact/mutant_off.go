@@ -12,3 +12,7 @@ func (Mutants) lowestLevel() bool       { return false }
 func (Mutants) dropTombstones() bool    { return false }
 func (Mutants) noSessions() bool        { return false }
 func (Mutants) noBookmarks() bool       { return false }
+func (Mutants) noMarkCheck() bool       { return false }
+func (Mutants) noDoom() bool            { return false }
+func (Mutants) noReadCheck() bool       { return false }
+func (Mutants) sweepAll() bool          { return false }

@@ -19,6 +19,18 @@ type Mutants struct {
 	NoSessions bool
 	// NoBookmarks folds and deletes as if there were no bookmarks.
 	NoBookmarks bool
+	// NoMarkCheck raises the floor, and deletes snapshots, although bookmarks have been
+	// set since it looked.
+	NoMarkCheck bool
+	// NoDoom deletes snapshots of which ROOT does not say so, after a look at the
+	// bookmarks.
+	NoDoom bool
+	// NoReadCheck writes snapshots of slots that may have been truncated, and written by
+	// somebody else, before they were read. (I1)
+	NoReadCheck bool
+	// SweepAll deletes tables that no snapshot names although who wrote them may still
+	// install them. (I8)
+	SweepAll bool
 }
 
 func (m Mutants) deleteBeforeFloor() bool { return m.DeleteBeforeFloor }
@@ -27,3 +39,7 @@ func (m Mutants) lowestLevel() bool       { return m.LowestLevel }
 func (m Mutants) dropTombstones() bool    { return m.DropTombstones }
 func (m Mutants) noSessions() bool        { return m.NoSessions }
 func (m Mutants) noBookmarks() bool       { return m.NoBookmarks }
+func (m Mutants) noMarkCheck() bool       { return m.NoMarkCheck }
+func (m Mutants) noDoom() bool            { return m.NoDoom }
+func (m Mutants) noReadCheck() bool       { return m.NoReadCheck }
+func (m Mutants) sweepAll() bool          { return m.SweepAll }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -19,6 +19,8 @@ import (
 // epochs from E on. So a table of an earlier epoch that is not in it, nor in one that
 // is kept for looking back, can be deleted now, however long ago or recently it was
 // written, and whether its writer sleeps or not: it can never install it (I8).
+//
+// Snapshots that are to go are named by ROOT first (doom).
 func (r *round) sweep(ctx context.Context) error {
 	if err := r.readBase(ctx); err != nil || r.root.Snapshot.Seq == 0 {
 		return err
@@ -59,13 +61,25 @@ func (r *round) sweep(ctx context.Context) error {
 			needed[name] = true
 		}
 	}
-	return r.removeGarbage(ctx, old, needed)
+	var left []blob.Key
+	if len(old) > 0 || r.lingers {
+		left = r.finish(ctx)
+	}
+	if room := wal.MaxDoomed - len(left); len(old) > room { // the next rounds go on
+		for _, key := range old[room:] {
+			for _, name := range r.past[key].tables {
+				needed[name] = true
+			}
+		}
+		old = old[:room]
+	}
+	return r.removeGarbage(ctx, left, old, needed)
 }
 
 // void reports whether nothing of an epoch can be installed any more: a later one was
 // claimed, or it is our own and all its installs have been answered.
 func (r *round) void(epoch wal.Epoch) bool {
-	return epoch < r.root.CompactEpoch || epoch == r.epoch && r.epoch == r.root.CompactEpoch
+	return r.o.Mutants.sweepAll() || epoch < r.root.CompactEpoch || epoch == r.epoch && r.epoch == r.root.CompactEpoch
 }
 
 // past is what the sweep has to know of a snapshot.
@@ -138,7 +152,7 @@ func (r *round) forget(all []version) {
 	}
 }
 
-func (r *round) removeGarbage(ctx context.Context, old []blob.Key, needed map[blob.Key]bool) error {
+func (r *round) removeGarbage(ctx context.Context, left, old []blob.Key, needed map[blob.Key]bool) error {
 	tables, err := r.list(ctx, "tab/", func(key blob.Key) bool {
 		epoch, err := wal.ParseTableKey(key)
 		return err == nil && r.void(epoch) && !needed[key]
@@ -154,20 +168,52 @@ func (r *round) removeGarbage(ctx context.Context, old []blob.Key, needed map[bl
 		r.rep.SnapshotsDeleted, r.rep.TablesDeleted, r.rep.SlotsDeleted = len(old), len(tables), r.rep.SlotsDeleted+len(slots)
 		return nil
 	}
-	if len(old) > 0 {
-		var root wal.Root
-		err := r.retry(ctx, func(ctx context.Context) (err error) {
-			root, err = wal.ReadRoot(ctx, r.bucket)
-			return err
-		})
-		if err != nil || !maps.Equal(root.Bookmarks, r.root.Bookmarks) {
-			return err // a bookmark may need what looked old; the next round knows
+	if err := r.doom(ctx, left, old); err != nil {
+		if errors.Is(err, errMarked) {
+			err = nil // a bookmark may need what looked old; the next round knows
 		}
+		return err
 	}
 	// Snapshots before their tables: one that can be found can be read.
-	r.rep.SnapshotsDeleted = r.remove(ctx, old)
+	if r.rep.SnapshotsDeleted = r.remove(ctx, old); r.rep.SnapshotsDeleted == len(old) && len(old) > 0 {
+		r.deleted = old
+	}
 	r.rep.TablesDeleted = r.remove(ctx, tables)
 	r.rep.SlotsDeleted += r.remove(ctx, slots)
+	return nil
+}
+
+// finish deletes what ROOT says is being deleted, unless this Compactor has: whoever said so
+// may have died. It returns what may still be there.
+func (r *round) finish(ctx context.Context) []blob.Key {
+	left := slices.DeleteFunc(slices.Clone(r.root.Doomed), func(key blob.Key) bool { return slices.Contains(r.deleted, key) })
+	if len(left) == 0 || !r.mode.DryRun && r.remove(ctx, left) == len(left) {
+		return nil
+	}
+	return left
+}
+
+// doom has ROOT say which snapshots are about to be deleted, beside those of which it must go
+// on saying so. From then on nobody counts on them; whether somebody has begun to, the swap
+// finds out. So it does not matter for how long whoever deletes them sleeps before he does,
+// and also not whether somebody else has done it meanwhile: names are used once.
+func (r *round) doom(ctx context.Context, left, old []blob.Key) error {
+	if len(old) == 0 {
+		return nil
+	}
+	root, err := r.swap(ctx, func(root *wal.Root) error {
+		if err := r.marksHold(root); err != nil {
+			return err
+		}
+		if !r.o.Mutants.noDoom() {
+			root.Doomed = slices.Concat(left, old)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("say which snapshots are about to be deleted: %w", err)
+	}
+	r.root.Doomed = root.Doomed
 	return nil
 }
 

@@ -25,12 +25,12 @@ type version struct {
 }
 
 // listSnapshots lists the snapshots there are, oldest first by slot and then by
-// time. A listing decides nothing but what is thrown away (I10): the one that ROOT
-// names is kept by its name, whether it is listed or not.
+// time, but for those that are being deleted. A listing decides nothing but what is thrown
+// away (I10): the one that ROOT names is kept by its name, whether it is listed or not.
 func (r *round) listSnapshots(ctx context.Context) ([]version, error) {
 	var all []version
 	err := r.retry(ctx, func(ctx context.Context) error {
-		all = nil
+		all, r.lingers = nil, false
 		for info, err := range r.bucket.List(ctx, "snap/", "") {
 			if err != nil {
 				return fmt.Errorf("list snapshots: %w", err)
@@ -39,6 +39,10 @@ func (r *round) listSnapshots(ctx context.Context) ([]version, error) {
 			seq, err := wal.ParseSeq(name[:min(16, len(name))])
 			if err != nil {
 				continue // not ours
+			}
+			if slices.Contains(r.root.Doomed, info.Key) {
+				r.lingers = true
+				continue // as good as gone
 			}
 			all = append(all, version{info.Key, seq, info.ModTime})
 		}
@@ -88,9 +92,21 @@ func (r *round) floorFor(all []version) wal.Seq {
 	return max(floor, r.root.Floor)
 }
 
-// errMarked tells that a bookmark has come or gone, and the floor may belong elsewhere.
-// The next round sees to it.
+// errMarked tells that a bookmark has come or gone, or a snapshot that one may need, and
+// that the floor may belong elsewhere. The next round sees to it.
 var errMarked = errors.New("the bookmarks have changed") //nolint:gochecknoglobals // an error value
+
+// marksHold returns errMarked if another ROOT than the one this round looks at has other
+// bookmarks, or dooms other snapshots.
+func (r *round) marksHold(now *wal.Root) error {
+	if err := now.CheckWriter(); err != nil {
+		return err
+	}
+	if r.o.Mutants.noMarkCheck() || maps.Equal(now.Bookmarks, r.root.Bookmarks) && slices.Equal(now.Doomed, r.root.Doomed) {
+		return nil
+	}
+	return errMarked
+}
 
 // truncate raises the floor and then deletes the slots below it, in this order (I2).
 // The names are known, so nothing is listed for it. Slots that a crash leaves, or a
@@ -118,10 +134,9 @@ func (r *round) truncate(ctx context.Context) error {
 	if r.o.Mutants.deleteBeforeFloor() {
 		r.deleteSlots(ctx, from, to)
 	}
-	seen := r.root.Bookmarks
 	root, err := r.swap(ctx, func(root *wal.Root) error {
-		if !maps.Equal(root.Bookmarks, seen) {
-			return errMarked
+		if err := r.marksHold(root); err != nil {
+			return err
 		}
 		root.Floor = max(root.Floor, min(to, root.Snapshot.Seq))
 		return nil

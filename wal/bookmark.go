@@ -143,10 +143,11 @@ func (r *Root) OldestBookmark() (Seq, bool) {
 // *UnreachableError if that state is not kept any more and a *BookmarkExistsError if
 // the name is taken. To set a bookmark again that is there changes nothing.
 //
-// The state of the present cannot slip away before the bookmark is there: the swap
-// holds against every compactor that has not deleted its snapshot yet, and nobody
-// deletes the snapshot that ROOT names. One of the past may be in the hands of a
-// compactor that is about to delete it. It is looked for once more afterwards.
+// The state of the present cannot slip away before the bookmark is there: nobody deletes
+// the snapshot that ROOT names, and nobody raises the floor past a bookmark. What leads to
+// one of the past may be in the hands of a compactor that is about to delete it. Then ROOT
+// says so, and the swap that sets the bookmark sees it; what was deleted by the time of the
+// swap, and is not named any more, is missed when the state is looked for once more.
 func (o RootChange) SetBookmark(ctx context.Context, bucket blob.Bucket, b Bookmark) (Bookmark, error) {
 	if err := CheckBookmarkName(b.Name); err != nil {
 		return Bookmark{}, err
@@ -164,6 +165,9 @@ func (o RootChange) SetBookmark(ctx context.Context, bucket blob.Bucket, b Bookm
 		}
 		if err := root.CheckWriter(); err != nil {
 			return err
+		}
+		if h.under(*root); b.Seq < root.Snapshot.Seq && len(h.Bases(b.Seq)) == 0 {
+			return h.Reach(ctx, bucket, b.Seq)
 		}
 		if root.Bookmarks == nil {
 			root.Bookmarks = map[string]Seq{}

@@ -43,10 +43,11 @@ func ReadHistory(ctx context.Context, bucket blob.Bucket) (*History, error) {
 		}
 	}
 	// ROOT last: the snapshot it names is there, listed or not.
-	var err error
-	if h.Root, err = ReadRoot(ctx, bucket); err != nil {
+	root, err := ReadRoot(ctx, bucket)
+	if err != nil {
 		return nil, err
 	}
+	h.under(root)
 	named := func(k Kept) bool { return k.Key == h.Root.Snapshot.Key }
 	if h.Root.Snapshot.Seq > 0 && !slices.ContainsFunc(h.Snapshots, named) {
 		h.Snapshots = append(h.Snapshots, Kept{Key: h.Root.Snapshot.Key, Seq: h.Root.Snapshot.Seq})
@@ -55,6 +56,13 @@ func ReadHistory(ctx context.Context, bucket blob.Bucket) (*History, error) {
 		return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.Stored.Compare(b.Stored))
 	})
 	return h, nil
+}
+
+// under makes h what it is under another ROOT: snapshots that this one says are being
+// deleted count as gone.
+func (h *History) under(root Root) {
+	h.Root = root
+	h.Snapshots = slices.DeleteFunc(h.Snapshots, func(k Kept) bool { return slices.Contains(root.Doomed, k.Key) })
 }
 
 // Bases returns the snapshots from which the state after slot seq can be had, the best

@@ -28,7 +28,7 @@ type past struct {
 // to last (I1): ask [PastHolds].
 func Past(bucket blob.Bucket, h *History, base SnapshotRef, last Seq) (blob.Bucket, error) {
 	root := h.Root
-	root.Snapshot, root.Floor, root.Bookmarks = base, base.Seq+1, nil
+	root.Snapshot, root.Floor, root.Bookmarks, root.Doomed = base, base.Seq+1, nil, nil
 	body, err := EncodeRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("show the past: %w", err)

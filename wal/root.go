@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -18,6 +19,11 @@ const (
 	rootVersion  = 1
 	maxRootBytes = 16 << 10
 	featureZstd  = "zstd"
+
+	snapshotPrefix  = "snap/"
+	maxSnapshotName = 40
+	// MaxDoomed is how many snapshots may be named at once that are being deleted.
+	MaxDoomed = 64
 )
 
 // Root is the content of ROOT: where the newest snapshot is, from which slot on
@@ -38,6 +44,10 @@ type Root struct {
 	CompactEpoch Epoch `json:"compact_epoch"`
 	// Bookmarks are the slots whose state is kept, by name ([Bookmark]).
 	Bookmarks map[string]Seq `json:"bookmarks,omitempty"`
+	// Doomed are snapshots that a compactor deletes, or has deleted. They count as gone:
+	// what is about to be deleted is named here first, by a swap that notices bookmarks,
+	// so that none is set on it.
+	Doomed []blob.Key `json:"doomed,omitempty"`
 	// MinReader and MinWriter are the lowest protocol versions that may read and
 	// commit; Features are names a reader must know.
 	MinReader int      `json:"min_reader"`
@@ -130,6 +140,19 @@ func (r *Root) check() error {
 	for name, seq := range r.Bookmarks {
 		if err := CheckBookmarkName(name); err != nil || seq == 0 {
 			return corrupt(0, "bookmarks", "names and slots", fmt.Sprintf("%.60q: %d", name, uint64(seq)))
+		}
+	}
+	return r.checkDoomed()
+}
+
+// checkDoomed reports what cannot be about to be deleted.
+func (r *Root) checkDoomed() error {
+	if len(r.Doomed) > MaxDoomed {
+		return corrupt(0, "doomed", fmt.Sprintf("at most %d", MaxDoomed), len(r.Doomed))
+	}
+	for _, key := range r.Doomed {
+		if !strings.HasPrefix(string(key), snapshotPrefix) || len(key) > maxSnapshotName || key == r.Snapshot.Key {
+			return corrupt(0, "doomed", "snapshots but the one it names", fmt.Sprintf("%.60q", string(key)))
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package wal_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,7 @@ import (
 func mkRoot() wal.Root {
 	r := wal.Root{
 		Version: 1, Rev: 5, Nonce: "n5", Floor: 10, CompactEpoch: 2, MinReader: 1, MinWriter: 1, Features: []string{"zstd"},
-		Snapshot: wal.SnapshotRef{Seq: 20, Key: "snap/x"}, At: time.Unix(0, 0).UTC(),
+		Snapshot: wal.SnapshotRef{Seq: 20, Key: "snap/x"}, Doomed: []blob.Key{"snap/a", "snap/b"}, At: time.Unix(0, 0).UTC(),
 	}
 	r.Store[0] = 1
 	return r
@@ -57,6 +58,9 @@ func TestRootThatCannotBe(t *testing.T) {
 	bad("a snapshot without a key", func(r *wal.Root) { r.Snapshot.Key = "" })
 	bad("the empty snapshot with a key", func(r *wal.Root) { r.Snapshot.Seq, r.Floor = 0, 0 })
 	bad("no gate", func(r *wal.Root) { r.MinReader = 0 })
+	bad("its snapshot about to be deleted", func(r *wal.Root) { r.Doomed = []blob.Key{"snap/a", "snap/x"} })
+	bad("anything else about to be deleted", func(r *wal.Root) { r.Doomed = []blob.Key{"tab/a"} })
+	bad("65 about to be deleted", func(r *wal.Root) { r.Doomed = slices.Repeat([]blob.Key{"snap/a"}, 65) })
 	bad("17 KiB", func(r *wal.Root) { r.By = strings.Repeat("x", 17<<10) })
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -56,6 +57,7 @@ func (o RootChange) next(env Env, old Root, change func(*Root) error) (Root, []b
 	next := old
 	next.Features = append([]string(nil), old.Features...)
 	next.Bookmarks = maps.Clone(old.Bookmarks)
+	next.Doomed = slices.Clone(old.Doomed)
 	if err := change(&next); err != nil {
 		return old, nil, err
 	}

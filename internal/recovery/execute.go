@@ -181,6 +181,7 @@ func (x *examiner) newRoot(ctx context.Context) (wal.Root, error) {
 		root.Bookmarks = nil
 	}
 	root.Snapshot = x.base.ref
+	root.Doomed = slices.DeleteFunc(slices.Clone(root.Doomed), func(key blob.Key) bool { return key == x.base.ref.Key })
 	switch {
 	case x.uncertain:
 	case x.root.sound():

@@ -42,6 +42,22 @@ func (w *world) snapshots() (older, newer blob.Key) {
 	return keys[0], keys[1]
 }
 
+// twin puts a copy of the newest snapshot in its place, which ROOT says is being deleted.
+func (w *world) twin() {
+	w.t.Helper()
+	_, newer := w.snapshots()
+	body := w.get(newer)
+	key := newer[:len(newer)-1] + "x"
+	_, err := w.bucket.Put(w.t.Context(), key, []byte(body))
+	if err == nil {
+		_, err = wal.RootChange{}.Swap(w.t.Context(), w.bucket, func(r *wal.Root) error { r.Doomed = []blob.Key{key}; return nil })
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.remove(newer)
+}
+
 // tables returns the tables that only the newer snapshot has.
 func (w *world) newTables() []blob.Key {
 	w.t.Helper()
@@ -118,6 +134,11 @@ func TestRecover(t *testing.T) {
 			"the newest snapshot is damaged, the log is not", true, func(w *world) { _, k := w.snapshots(); w.damage(k) },
 			recovery.Options{},
 			want{false, ": damaged", "state ROOT", "", all},
+		},
+		{
+			"the newest snapshot is gone, but not one of its slot that was to go", true, func(w *world) { w.twin() },
+			recovery.Options{},
+			want{false, ": missing", "ROOT", "", all},
 		},
 		{
 			"a table is gone, the log is not", true, func(w *world) { w.remove(w.newTables()[0]) },

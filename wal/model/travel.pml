@@ -25,7 +25,8 @@
  * What can be added:
  *   -DPAST           bookmarks on the past
  *   -DDOOM           a compactor says in ROOT which snapshots it is about to delete, by a
- *                    swap that notices bookmarks, and bookmarks do without these
+ *                    swap that notices bookmarks, and bookmarks do without these. Once
+ *                    they are deleted it may leave that out again
  */
 #ifndef N
 #define N 3
@@ -44,14 +45,14 @@ byte floor_ = 0;		/* ROOT: segments 1 to floor_ may be gone */
 byte mark = NONE;		/* ROOT: the bookmark's state */
 byte kept = NONE;		/* ghost: the state of an acknowledged bookmark */
 
-/* Is state k there to be had? Sets ok. */
-inline reach(k, blind)
+/* Is state k there to be had, of the snapshots there are, or were when they were listed? Sets ok. */
+inline reach(k, stale, blind)
 {
 	ok = false; q = 0;
 	do
 	:: q <= k ->
 		if
-		:: (q == 0 || snap[q]) && !(blind && doomed[q] && q != newest) ->
+		:: (q == 0 || !(stale) && snap[q] || (stale) && listed[q]) && !(blind && doomed[q] && q != newest) ->
 			j = q; whole = (q >= floor_ || q == k);
 			do
 			:: j < k -> if :: gone[j] -> whole = false :: else fi; j++
@@ -104,6 +105,17 @@ proctype Compactor()
 		}
 	:: atomic { j < floor_ && !gone[j] -> gone[j] = true }; j++
 	:: atomic { j < floor_ && gone[j] -> j++ }
+#ifdef DOOM
+	:: atomic {
+			victim = 1;
+			do
+			:: victim < newest -> victim++
+			:: break
+			od;
+			if :: doomed[victim] && !snap[victim] -> doomed[victim] = false :: else fi;
+			victim = 0
+		}
+#endif
 	/* Thin out. */
 	:: victim < newest ->
 		atomic {
@@ -154,6 +166,7 @@ proctype Bookmarker()
 {
 	byte k, q, j;
 	bool ok, whole, late;
+	bool listed[N + 1];
 
 	do
 	:: k < N -> k++
@@ -163,28 +176,33 @@ proctype Bookmarker()
 	if :: newest <= k -> skip :: else -> goto done fi;	/* of the present, or of what is to come */
 #endif
 	atomic {
-		reach(k, true);
-		if :: !ok -> goto done :: else fi
+		reach(k, false, true);
+		if :: !ok -> goto done :: else fi;
+		do
+		:: q < N -> q++; listed[q] = snap[q]
+		:: else -> break
+		od;
+		q = 0
 	};
 	atomic {
 #ifndef PAST
 		if :: k < newest -> goto done :: else fi;
 #endif
 #ifdef DOOM
-		reach(k, true);
+		if :: k < newest -> reach(k, true, true) :: else -> ok = true fi;
 		if :: !ok -> goto done :: else fi;
 #endif
 		mark = k; late = (k < newest)
 	};
 #ifndef NO_LOOK_AGAIN
 	atomic {
-		reach(k, true);
+		reach(k, false, true);
 		if :: late && !ok -> mark = NONE; goto done :: else fi
 	};
 #endif
 	kept = k;
 	/* At any time after: */
-	atomic { reach(k, false); assert(ok) };
+	atomic { reach(k, false, false); assert(ok) };
 done:	skip
 }
 
