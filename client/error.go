@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,6 +118,9 @@ func isFinal(ctx context.Context, err error) bool {
 	}
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Final()
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return true // it is not the server that was meant, or not as it was meant
 	}
 	return ctx.Err() != nil
 }

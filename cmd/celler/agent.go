@@ -76,6 +76,11 @@ func (c *agentRunCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	o.Caches, o.Jobs, o.Drain = c.Cache, c.Jobs, c.DrainAndExit
+	for _, cache := range c.Cache { // nothing may be queued for long
+		if _, err := a.remote(cache); err != nil {
+			a.ui.Warn("nothing can be pushed to %s yet: %s", cache, strings.Join(append([]string{explain(err).sentence}, explain(err).hints...), "; "))
+		}
+	}
 	if err := o.Systemd(); err != nil {
 		return err
 	}

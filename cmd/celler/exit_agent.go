@@ -34,7 +34,7 @@ func explainAgent(err error) (verdict, bool) {
 		for _, f := range undone.Failed[min(1, len(undone.Failed)):] {
 			lines = append(lines, f.String())
 		}
-		return verdict{exitPartly, strings.Join(lines, "\n"), []string{"they stay queued; the next agent tries again"}}, true
+		return verdict{exitPartly, strings.Join(lines, "\n"), []string{`what is left stays queued: mend what is said above, and start "celler agent" again; "celler agent status" says how it fares`}}, true
 	}
 	if late, ok := errors.AsType[*lateError](err); ok {
 		return verdict{exitPartly, late.Error(), []string{`they stay queued; "celler agent status" says how they fare`}}, true

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/celler/celler/client"
@@ -85,6 +87,10 @@ func explainClient(err error) (verdict, bool) {
 			`is the address right, and the server running? "celler serve" starts one`,
 		}}, true
 	}
+	if errors.Is(err, http.ErrSchemeMismatch) && where.Endpoint != "" {
+		plain := "http://" + strings.TrimPrefix(where.Endpoint, "https://")
+		return verdict{exitFailed, where.Endpoint + " is answered without encryption", []string{"is " + plain + " meant? A server speaks https only behind a proxy that does"}}, true
+	}
 	if dir, ok := errors.AsType[*client.StoreDirError](err); ok {
 		return verdict{exitFailed, dir.Error(), []string{
 			fmt.Sprintf("create a cache for that store with \"celler cache create NAME --store-dir %s\"", dir.Path.Dir()),
@@ -121,7 +127,7 @@ func explainStatus(where config.Remote, e *client.StatusError) verdict {
 	case e.Name == client.NoSuchCache:
 		return failed(cache+" does not exist", fmt.Sprintf("create it with \"celler cache create %s\"", refOf(where)))
 	case e.Name == client.NoSuchObject:
-		return failed("the path is not in " + cache)
+		return failed("the path is not in "+cache, fmt.Sprintf("\"celler path list %s\" says what there is", refOf(where)))
 	case e.Name == client.NoSuchPin:
 		return failed(cache+" has no such pin", fmt.Sprintf("\"celler pin list %s\" says which there are", refOf(where)))
 	case e.Name == client.PathIsPinned:
@@ -137,7 +143,11 @@ func explainStatus(where config.Remote, e *client.StatusError) verdict {
 	case e.Status == 403:
 		return failed("the token does not allow this on "+cache, "see what it allows with "+inspectOf(where))
 	case e.Status == 404:
-		return failed(fmt.Sprintf("%s does not know %s %s", where.Endpoint, e.Method, e.Path), "not every server of Attic's kind can do this; is it celler?")
+		sentence := fmt.Sprintf("%s does not know %s %s", where.Endpoint, e.Method, e.Path)
+		if root := rootOf(where.Endpoint); root != where.Endpoint {
+			return failed(sentence, fmt.Sprintf("is %s the server's address? What follows it is the name of a cache, and nothing else", root))
+		}
+		return failed(sentence, "not every server of Attic's kind can do this; is it celler?")
 	case e.Status == 413 && e.Name == client.TooLarge:
 		return failed(lowerFirst(strings.TrimSuffix(e.Message, ".")))
 	case e.Status == 413:
@@ -147,6 +157,15 @@ func explainStatus(where config.Remote, e *client.StatusError) verdict {
 		return failed(e.Error(), "make room where "+where.Endpoint+" keeps its bucket, and try again")
 	}
 	return failed(e.Error())
+}
+
+// rootOf is the URL of the machine that an endpoint is on.
+func rootOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return endpoint
+	}
+	return u.Scheme + "://" + u.Host + "/"
 }
 
 // refOf is how a command that is meant for the same cache names it.

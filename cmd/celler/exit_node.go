@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 
 	"github.com/celler/celler/internal/config"
@@ -42,6 +43,9 @@ func explainNode(err error) (verdict, bool) {
 	}
 	if listen, ok := errors.AsType[*node.ListenError](err); ok {
 		hint := fmt.Sprintf("another program may have %s; choose another with --listen, or port 0 for a free one", listen.Addr)
+		if _, ok := errors.AsType[*net.AddrError](err); ok {
+			hint = "an address is [HOST]:PORT, such as 127.0.0.1:8080, with a port up to 65535; port 0 is a free one"
+		}
 		if errors.Is(err, fs.ErrPermission) {
 			hint = "low ports are for root: choose a port from 1024 with --listen, or let systemd pass the socket"
 		}
@@ -77,7 +81,11 @@ func explainNode(err error) (verdict, bool) {
 // explainLocal explains what this machine's files and settings cause.
 func explainLocal(err error) (verdict, bool) {
 	if value, ok := errors.AsType[*config.ValueError](err); ok {
-		return verdict{exitUsage, value.Error(), nil}, true
+		hint := ""
+		if value.Key == "cache reference" && (strings.HasPrefix(value.Value, ".") || strings.HasPrefix(value.Value, "/")) {
+			hint = "the cache comes first, and then the paths"
+		}
+		return verdict{exitUsage, value.Error(), hintList(hint)}, true
 	}
 	if clash, ok := errors.AsType[*keyClashError](err); ok {
 		return verdict{exitFailed, clash.Error(), []string{

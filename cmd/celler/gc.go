@@ -232,7 +232,7 @@ func (c *gcStatusCmd) Run(ctx context.Context, a *app) error {
 type gcExplainCmd struct {
 	gcFlags
 	Cache string `arg:"" help:"The cache, by its name in the bucket."`
-	Path  string `arg:"" help:"A store path, or its hash part."`
+	Path  string `arg:"" help:"A store path, its hash part, or a link to it such as ./result."`
 }
 
 // Run prints why.
@@ -241,7 +241,7 @@ func (c *gcExplainCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	ex, err := node.ExplainPath(ctx, cfg, c.Cache, c.Path)
+	ex, err := node.ExplainPath(ctx, cfg, c.Cache, followed(c.Path))
 	if err != nil {
 		return err
 	}

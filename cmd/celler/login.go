@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -36,11 +37,10 @@ cannot read.`
 // Run remembers the server.
 func (c *loginCmd) Run(ctx context.Context, a *app) error {
 	if strings.ContainsAny(c.Name, ":/ \t") || c.Name == "" {
-		return &usageError{Problem: "server name " + quote(c.Name) + " is empty or holds a colon, a slash or a space"}
+		return &usageError{Problem: "server name " + quote(c.Name) + " is empty or holds a colon, a slash or a space", Hint: "any word will do, such as main"}
 	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {
-		return &usageError{Problem: "endpoint " + quote(c.Endpoint) + " is no URL such as https://cache.example.org/"}
+	if err := checkEndpoint(c.Endpoint); err != nil {
+		return err
 	}
 	s := config.Server{Endpoint: strings.TrimRight(c.Endpoint, "/") + "/"}
 	token, err := c.token(a, &s)
@@ -54,10 +54,26 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	a.ui.Note("celler: logged in to %s as %s", s.Endpoint, quote(c.Name))
-	if err := reach(ctx, s.Endpoint); err != nil {
+	switch status, err := reach(ctx, s.Endpoint); {
+	case err != nil:
 		a.ui.Warn("%s does not answer now: %v", s.Endpoint, err)
+	case status == http.StatusNotFound:
+		a.ui.Warn("%s has no front page, as servers have: is it the address of a cache? Log in to its server, and name the cache with each command", s.Endpoint)
 	}
 	return nil
+}
+
+// checkEndpoint refuses what is not the URL of a server.
+func checkEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.User == nil {
+		return nil
+	}
+	hint := "it begins with https:// or http://, and has neither a question mark nor a user's name in it"
+	if !strings.Contains(endpoint, "://") {
+		hint = fmt.Sprintf("say http://%[1]s, or https://%[1]s if the server has a certificate", endpoint)
+	}
+	return &usageError{Problem: "endpoint " + quote(endpoint) + " is no URL such as https://cache.example.org/", Hint: hint}
 }
 
 // token finds the token and puts it, or where it is, into s.
@@ -69,7 +85,7 @@ func (c *loginCmd) token(a *app, s *config.Server) (token string, err error) {
 		}
 	}
 	if sources > 1 {
-		return "", &usageError{Problem: "the token is given in more than one way"}
+		return "", &usageError{Problem: "the token is given in more than one way", Hint: "say only one of TOKEN, --token-file and --token-stdin"}
 	}
 	switch {
 	case c.TokenFile != "":
@@ -103,17 +119,17 @@ func (c *loginCmd) checkToken(a *app, token string) error {
 	return nil
 }
 
-// reach asks the server's front page, which every kind of server has.
-func reach(ctx context.Context, endpoint string) error {
+// reach asks for the server's front page, which every kind of server has.
+func reach(ctx context.Context, endpoint string) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return res.Body.Close()
+	return res.StatusCode, res.Body.Close()
 }

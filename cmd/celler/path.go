@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,14 +52,14 @@ func (c *pathListCmd) Run(ctx context.Context, a *app) error {
 
 type pathInfoCmd struct {
 	Cache string `arg:"" help:"Name, server:name, or URL."`
-	Path  string `arg:"" help:"Store path, or its hash part."`
+	Path  string `arg:"" help:"Store path, its hash part, or a link to it such as ./result."`
 	jsonFlag
 }
 
 func (c *pathInfoCmd) Run(ctx context.Context, a *app) error {
-	hashPart, err := client.ParseHashPart(c.Path)
+	hashPart, err := hashPartOf(c.Path)
 	if err != nil {
-		return &usageError{Problem: err.Error()}
+		return err
 	}
 	api, r, err := a.dial(c.Cache)
 	if err != nil {
@@ -102,6 +104,34 @@ func (c *pathInfoCmd) Run(ctx context.Context, a *app) error {
 	}
 	a.ui.Table(nil, known)
 	return nil
+}
+
+// hashPartOf reads what names a path of a cache.
+func hashPartOf(text string) (client.HashPart, error) {
+	hashPart, err := client.ParseHashPart(followed(text))
+	if err != nil {
+		return hashPart, &usageError{Problem: err.Error(), Hint: "give a whole store path, the 32 characters of its hash part, or a link to it such as ./result"}
+	}
+	return hashPart, nil
+}
+
+// followed is the store path that a link such as ./result leads to, or text as it is.
+func followed(text string) string {
+	at := text
+	for range 40 { // as many as Linux follows
+		target, err := os.Readlink(filepath.Clean(at))
+		if err != nil {
+			return text
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(at), target)
+		}
+		if _, ok := client.ParseStorePath(target); ok {
+			return target
+		}
+		at = target
+	}
+	return text
 }
 
 func pathJSON(p *client.Path) map[string]any {

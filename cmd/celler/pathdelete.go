@@ -13,7 +13,7 @@ import (
 
 type pathDeleteCmd struct {
 	Cache   string   `arg:"" help:"Name, server:name, or URL."`
-	Paths   []string `arg:"" name:"path" help:"Store paths, or their hash parts."`
+	Paths   []string `arg:"" name:"path" help:"Store paths, their hash parts, or links to them such as ./result."`
 	Closure bool     `help:"Delete as well what they refer to, unless something that stays refers to it."`
 	Now     bool     `help:"Do not wait until the URLs that clients remember are stale: remove the bytes as soon as nobody can be reading them."`
 	DryRun  bool     `help:"Say what would go, and leave it."`
@@ -34,9 +34,12 @@ that was in a cache has to be replaced all the same.`
 func (c *pathDeleteCmd) Run(ctx context.Context, a *app) error {
 	hashParts := make([]client.HashPart, 0, len(c.Paths))
 	for _, text := range c.Paths {
-		hashPart, err := client.ParseHashPart(text)
+		hashPart, err := hashPartOf(text)
+		if usage, ok := errors.AsType[*usageError](err); ok {
+			usage.Hint = "nothing was deleted; " + usage.Hint
+		}
 		if err != nil {
-			return &usageError{Problem: err.Error(), Hint: "nothing was deleted"}
+			return err
 		}
 		hashParts = append(hashParts, hashPart)
 	}

@@ -23,14 +23,14 @@ func (c *pathLogCmd) Run(ctx context.Context, a *app) error {
 	defer api.Close()
 	drv := path.Base(strings.TrimRight(c.Path, "/"))
 	if !strings.HasSuffix(drv, ".drv") {
-		hashPart, err := client.ParseHashPart(c.Path)
+		hashPart, err := hashPartOf(c.Path)
 		if err != nil {
-			return &usageError{Problem: err.Error()}
+			return err
 		}
 		p, err := api.Path(ctx, r.Cache, hashPart)
 		switch {
 		case isNoObject(err):
-			return fmt.Errorf("%s is not in cache %q", c.Path, r.Cache)
+			return at(r, err)
 		case err != nil:
 			return at(r, err)
 		case p.Deriver == "":

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 
+	"github.com/celler/celler/client"
 	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/internal/node"
 	"github.com/celler/celler/internal/ui"
@@ -49,6 +49,10 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	case c.Pin != "" && c.Path != "":
 		return &usageError{Problem: "--pin and --path make no sense together"}
 	}
+	path := followed(c.Path)
+	if _, ok := client.ParseStorePath(path); path != "" && !ok {
+		return &usageError{Problem: quote(c.Path) + " is no store path", Hint: "give a whole store path, or a link to one such as ./result"}
+	}
 	when, err := node.ParseWhen(c.At, a.now())
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	rep, err := node.Restore(ctx, cfg, node.RestoreRequest{
-		At: when, Cache: c.Cache, Pin: c.Pin, Path: followed(c.Path), KeepNew: c.KeepNew, DryRun: c.DryRun,
+		At: when, Cache: c.Cache, Pin: c.Pin, Path: path, KeepNew: c.KeepNew, DryRun: c.DryRun,
 		By: a.operator(), Version: a.version, Each: func(ch node.RestoreChange) error { return c.print(a, ch) },
 	})
 	if err != nil {
@@ -79,14 +83,6 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 		return &partlyError{Done: max(0, done-n), Failed: n, What: "path"}
 	}
 	return nil
-}
-
-// followed is the store path that a link such as ./result leads to, or path as it is.
-func followed(path string) string {
-	if target, err := filepath.EvalSymlinks(path); path != "" && err == nil {
-		return target
-	}
-	return path
 }
 
 // print prints one change of a dry run.

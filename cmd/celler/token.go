@@ -233,7 +233,7 @@ func readToken(r io.Reader) (string, error) {
 func readTokenFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", &usageError{Problem: "read token: " + err.Error(), Hint: "name a file that holds the token and nothing else"}
 	}
 	defer func() { _ = f.Close() }() // only read from
 	token, err := readToken(f)

@@ -157,10 +157,14 @@ type UndoneError struct {
 }
 
 func (e *UndoneError) Error() string {
-	if len(e.Failed) == 0 {
-		return fmt.Sprintf("%d entries are left in the queue", e.Left)
+	left := fmt.Sprintf("%d entries are left in the queue", e.Left)
+	if e.Left == 1 {
+		left = "an entry is left in the queue"
 	}
-	return fmt.Sprintf("%d entries are left in the queue, %s", e.Left, e.Failed[0])
+	if len(e.Failed) == 0 {
+		return left
+	}
+	return fmt.Sprintf("%s, %s", left, e.Failed[0])
 }
 
 // Run works the queue off until ctx ends, and then returns nil; with Options.Drain until
