@@ -10,6 +10,9 @@
 //
 // # Order
 //
+// Which paths a cache lacks is asked for the roots first, and below them only where something
+// is missing (survey.go).
+//
 // To a celler, chunks are pushed (docs/protocol.md): what the server lacks of a NAR, in
 // batches of any paths, and then the paths are committed. To others, each NAR is uploaded
 // as a whole.
@@ -31,7 +34,8 @@
 //
 // A NAR is read from the store directory while it is sent. A push of chunks has at most
 // 64 MiB of NARs in hand, one of whole NARs at most 5 MiB per upload, most of it small
-// files read ahead, whatever the size of the NARs; and about 1 KiB per path of the closure.
+// files read ahead, whatever the size of the NARs; and about 1 KiB per path of the closure that
+// is looked at. Logs of builds are read while they are sent.
 //
 // # Concurrency
 //

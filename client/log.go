@@ -1,10 +1,11 @@
 package client
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"slices"
@@ -45,8 +46,8 @@ const logParallel = 4
 
 // logStore is a Store that has logs of builds as well. *nixstore.Store is one.
 type logStore interface {
-	// BuildLog returns the log of a derivation's build, or false if there is none.
-	BuildLog(drv string) ([]byte, bool, error)
+	// BuildLog opens the log of a derivation's build, or returns nil if there is none.
+	BuildLog(drv string) (io.ReadCloser, error)
 }
 
 // logs sends the logs of the builds of what was pushed, as far as the local store has
@@ -68,10 +69,7 @@ func (p *push) logs(ctx context.Context, cache *Cache) error {
 	g.SetLimit(logParallel)
 	for _, drv := range drvs {
 		g.Go(func() error {
-			text, ok, err := store.BuildLog(drv)
-			if ok && err == nil {
-				err = p.c.putLog(ctx, p.o.Cache, drv, text)
-			}
+			ok, err := p.c.putLog(ctx, p.o.Cache, drv, store)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -93,21 +91,55 @@ func (p *push) logs(ctx context.Context, cache *Cache) error {
 	return nil
 }
 
-// putLog stores the log of a build.
-func (c *Client) putLog(ctx context.Context, cache, drv string, text []byte) error {
+// putLog stores the log of a build, if there is one. It is read while it is sent, and once
+// more for each attempt: logs may be long, and there are many.
+func (c *Client) putLog(ctx context.Context, cache, drv string, store logStore) (found bool, err error) {
 	path := url.PathEscape(cache) + "/log/" + url.PathEscape(drv)
-	return c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, _ int) error {
+	err = c.retrying(ctx, &budget{}, c.noticed(), func(ctx context.Context, _ int) error {
+		text, err := store.BuildLog(drv)
+		if found = text != nil; !found || err != nil {
+			return final(err)
+		}
+		src := &logReader{ReadCloser: text}
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		m := newMeter(io.NopCloser(bytes.NewReader(text)), c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
+		m := newMeter(src, c.retry.Idle, func() { cancel(errStalled) }, func(int64) {})
 		defer m.finish()
 		req, err := c.request(ctx, http.MethodPut, path, m)
 		if err != nil {
-			return final(err)
+			return final(errors.Join(err, text.Close()))
 		}
-		req.ContentLength = int64(len(text))
+		req.ContentLength = -1
 		req.Header.Set("Content-Type", "text/plain; charset=utf-8")
 		_, err = c.exchange(req)
+		if broken := src.problem(); broken != nil {
+			return final(broken)
+		}
 		return err
 	})
+	return found, err
+}
+
+// logReader remembers what went wrong with a log, which is not the connection's fault.
+type logReader struct {
+	io.ReadCloser
+
+	mu  sync.Mutex // guards err: the transport may read on after its answer
+	err error
+}
+
+func (r *logReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, fs.ErrClosed) { //nolint:errorlint // only the bare one is the end
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.err = err
+	}
+	return n, err
+}
+
+func (r *logReader) problem() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }

@@ -1,6 +1,7 @@
 package nixstore
 
 import (
+	"bufio"
 	"compress/bzip2"
 	"errors"
 	"fmt"
@@ -13,13 +14,13 @@ import (
 // MaxLogBytes is the longest log of a build that BuildLog reads.
 const MaxLogBytes = 64 << 20
 
-// BuildLog returns the log of the build of a derivation, which is named by its base name,
-// or false if the store has none. Nix keeps it in
+// BuildLog opens the log of the build of a derivation, which is named by its base name, or
+// returns nil if the store has none. The caller closes it. Nix keeps it in
 // drvs/<first two characters>/<the others>, compressed with bzip2 if the name ends in
 // ".bz2"; see its function openLogFile.
-func (s *Store) BuildLog(drv string) ([]byte, bool, error) {
+func (s *Store) BuildLog(drv string) (io.ReadCloser, error) {
 	if len(drv) < 3 || drv != filepath.Base(drv) {
-		return nil, false, fmt.Errorf("read log of %.100q: expected the base name of a derivation", drv)
+		return nil, fmt.Errorf("read log of %.100q: expected the base name of a derivation", drv)
 	}
 	name := filepath.Join(s.o.LogDir, "drvs", drv[:2], drv[2:])
 	for _, ending := range []string{".bz2", ""} {
@@ -28,21 +29,32 @@ func (s *Store) BuildLog(drv string) ([]byte, bool, error) {
 			continue
 		}
 		if err != nil {
-			return nil, false, fmt.Errorf("read log of %s: %w", drv, err)
+			return nil, fmt.Errorf("read log of %s: %w", drv, err)
 		}
-		defer f.Close()
-		var r io.Reader = f
+		l := &buildLog{Closer: f, src: f, drv: drv}
 		if ending != "" {
-			r = bzip2.NewReader(f)
+			l.src = bzip2.NewReader(bufio.NewReader(f))
 		}
-		text, err := io.ReadAll(io.LimitReader(r, MaxLogBytes+1))
-		if err != nil {
-			return nil, false, fmt.Errorf("read log of %s: %w", drv, err)
-		}
-		if len(text) > MaxLogBytes {
-			return nil, false, fmt.Errorf("read log of %s: it has more than %d bytes", drv, MaxLogBytes)
-		}
-		return text, true, nil
+		return l, nil
 	}
-	return nil, false, nil
+	return nil, nil //nolint:nilnil // there is none
+}
+
+// buildLog is a log that is being read.
+type buildLog struct {
+	io.Closer
+	src  io.Reader
+	drv  string
+	read int64
+}
+
+func (l *buildLog) Read(p []byte) (int, error) {
+	n, err := l.src.Read(p)
+	switch l.read += int64(n); {
+	case l.read > MaxLogBytes:
+		return 0, fmt.Errorf("read log of %s: it has more than %d bytes", l.drv, MaxLogBytes)
+	case err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return n, fmt.Errorf("read log of %s: %w", l.drv, err)
+	}
+	return n, err
 }

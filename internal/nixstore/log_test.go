@@ -2,6 +2,7 @@ package nixstore
 
 import (
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,17 +25,43 @@ func TestBuildLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	read := func(drv string) (text []byte, ok bool, err error) {
+		r, err := s.BuildLog(drv)
+		if r == nil || err != nil {
+			return nil, false, err
+		}
+		defer r.Close()
+		text, err = io.ReadAll(r)
+		return text, true, err
+	}
 	for _, drv := range []string{plain, packed} {
-		if text, ok, err := s.BuildLog(drv); string(text) != "hello\n" || !ok || err != nil {
+		if text, ok, err := read(drv); string(text) != "hello\n" || !ok || err != nil {
 			t.Errorf("%s: %q, %v, %v", drv, text, ok, err)
 		}
 	}
-	if _, ok, err := s.BuildLog("zz-none.drv"); ok || err != nil {
+	if _, ok, err := read("zz-none.drv"); ok || err != nil {
 		t.Errorf("a build without a log: %v, %v", ok, err)
 	}
 	for _, drv := range []string{broken, "", "x", "../aa/" + plain, "aa/../x.drv"} {
-		if _, ok, err := s.BuildLog(drv); ok || err == nil {
+		if _, _, err := read(drv); err == nil {
 			t.Errorf("%q: no error", drv)
+		}
+	}
+	long := filepath.Join(dir, "drvs", "aa", "long.drv")
+	for size, want := range map[int64]bool{MaxLogBytes: true, MaxLogBytes + 1: false} {
+		if err := os.WriteFile(long, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(long, size); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.BuildLog("aalong.drv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, r)
+		if r.Close(); want != (err == nil && n == size) || n > MaxLogBytes {
+			t.Errorf("a log of %d bytes: %d were read, %v", size, n, err)
 		}
 	}
 }
