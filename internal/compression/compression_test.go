@@ -98,12 +98,12 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestTools compares with the programs that everybody has.
+// TestTools compares with the programs that others use.
 func TestTools(t *testing.T) {
 	for f, tool := range map[Format]string{Xz: "xz", Bzip2: "bzip2", Gzip: "gzip", Brotli: "brotli"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
-			t.Logf("no %s here", tool)
+			t.Errorf("no %s here: \"make deps\" installs it", tool)
 			continue
 		}
 		for name, plain := range samples() {
