@@ -63,6 +63,9 @@ func delta(ctx context.Context, l *lab) error {
 	if err := l.deltaTiny(ctx, s, store); err != nil {
 		return err
 	}
+	if err := l.deltaClosure(ctx, s, store); err != nil {
+		return err
+	}
 	return l.deltaSlow(ctx, s, store)
 }
 
