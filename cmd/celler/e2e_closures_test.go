@@ -19,7 +19,8 @@ import (
 type questions struct {
 	mu    sync.Mutex // guards what follows
 	calls map[string]int
-	paths []int // that each question about closures was about
+	paths []int  // that each question about closures was about
+	once  func() // happens before the next commit; nil: nothing
 }
 
 func (q *questions) take() (each int, paths []int, calls int) {
@@ -48,7 +49,14 @@ func countQuestions(t *testing.T, endpoint string) (string, *questions) {
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q.mu.Lock()
 		q.calls[r.URL.Path]++
+		var once func()
+		if strings.HasSuffix(r.URL.Path, "/commit") {
+			once, q.once = q.once, nil
+		}
 		q.mu.Unlock()
+		if once != nil {
+			once()
+		}
 		if strings.HasPrefix(r.URL.Path, "/_api/v1/delta/") && strings.HasSuffix(r.URL.Path, "/paths") {
 			body, _ := io.ReadAll(r.Body)
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -123,4 +131,39 @@ func TestE2EClosures(t *testing.T) {
 		t.Errorf("the same again, with an upstream cache: %+v, with questions about %v paths and %d about each", own, asked, each)
 	}
 	r.remove(t, all)
+}
+
+// TestE2EClosureWithdrawn deletes a path after it was said to be there, and before what refers
+// to it is committed.
+func TestE2EClosureWithdrawn(t *testing.T) {
+	for _, rule := range []string{"accept", "refuse"} {
+		t.Run(rule, func(t *testing.T) {
+			r := newRig(t)
+			s := r.serve(t, filepath.Join(r.dir, "bucket"), filepath.Join(r.dir, "local"), "", "CELLER_ABSENT_REFERENCES="+rule)
+			front, q := countQuestions(t, s.endpoint)
+			r.login(t, front)
+			key := r.cache(t, front, "ci", "--public")
+			build := func(args ...string) string {
+				t.Helper()
+				return strings.TrimSpace(r.run(t, "nix-build", append([]string{"testdata/e2e/layers.nix", "--no-out-link", "--argstr", "salt", t.Name()}, args...)...))
+			}
+			root := build()
+			r.pushJSON(t, "ci", root)
+			above := build("--argstr", "above", "a")
+			paths := strings.Fields(r.run(t, "nix-store", "-qR", above))
+			q.once = func() {
+				if out, err := r.try(t.Context(), r.celler, "path", "delete", "ci", root); err != nil {
+					t.Error(out, err)
+				}
+			}
+			q.take()
+			done := r.pushJSON(t, "ci", above)
+			if each, asked, _ := q.take(); done.Pushed != 3 || done.Failed != 0 || each != 1 || len(asked) != 3 {
+				t.Errorf("%+v, questions about %v paths and %d about each; want the deleted one to be pushed with the two", done, asked, each)
+			}
+			r.remove(t, paths)
+			r.run(t, "nix-store", "-r", above, "--option", "substituters", s.endpoint+"/ci", "--option", "trusted-public-keys", key, "-j", "0")
+			r.remove(t, paths)
+		})
+	}
 }

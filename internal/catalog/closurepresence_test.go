@@ -12,6 +12,7 @@ import (
 
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
+	"github.com/celler/celler/wal"
 )
 
 // TestClosurePresence looks at closures in one of two caches.
@@ -122,4 +123,34 @@ func TestClosureWalk(t *testing.T) {
 	if _, err := w.walk(ctx, []nix.HashPart{top}); !errors.Is(err, context.Canceled) {
 		t.Errorf("who has gone away gets %v", err)
 	}
+}
+
+// BenchmarkClosurePresence is what the closure of one root costs for each of its paths, below HTTP.
+func BenchmarkClosurePresence(b *testing.B) {
+	const paths = 20_000
+	n, hps := mkFullCache(b, paths)
+	row, err := n.Path(b.Context(), "ci", hps[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	var entries []wal.Entry
+	for i := range paths {
+		row.StorePath, row.References = mkStorePath(b, fmt.Sprint("path-", i)), nil
+		for _, ref := range []int{i + 1, i + 2, i + 3, i + 10, i + 100, 2 * i, 3 * i, 5 * i, 7 * i, 9 * i} {
+			if ref < paths {
+				row.References = append(row.References, mkStorePath(b, fmt.Sprint("path-", ref)))
+			}
+		}
+		entries = append(entries, set(keyspace.AppendPathKey(nil, 1, hps[i]), keyspace.AppendPath(nil, &row)))
+		if len(entries) == 2000 {
+			n.commit(entries...)
+			entries = nil
+		}
+	}
+	for b.Loop() {
+		if p, err := n.ClosurePresence(b.Context(), "ci", hps[:1]); err != nil || p.Paths != paths {
+			b.Fatal(p.Paths, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/paths, "ns/path")
 }
