@@ -1,16 +1,12 @@
 package main
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/celler/celler/internal/config"
-	"github.com/celler/celler/internal/ui"
 )
 
 // What contrib has others run is something that this program understands.
@@ -38,13 +34,7 @@ func TestContribCommands(t *testing.T) {
 			if words[0] != "/usr/local/bin/celler" {
 				t.Errorf("%s runs %s", name, words[0])
 			}
-			var c cli
-			a := &app{ui: ui.New(ui.Options{Stdout: io.Discard, Stderr: io.Discard})}
-			parser, err := newParser(&c, io.Discard, io.Discard, func(int) {}, kong.Bind(a))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := parser.Parse(words[1:]); err != nil {
+			if err := parseWords(t, words[1:]); err != nil {
 				t.Errorf("%s: %s: %v", name, strings.TrimSpace(command), err)
 			}
 		}
