@@ -255,17 +255,13 @@ func (b *Batch) frame(ctx context.Context, seg *segment, it *item) error {
 		return err
 	}
 	w := &seg.w
-	places, known, err := w.lookup(ctx, f.ids, parts)
+	there, err := w.there(ctx, f, parts)
 	if err != nil {
 		return err
 	}
-	pieces := make([]piecePart, len(parts))
-	for i := range parts {
-		pieces[i] = piecePart{id: f.ids[i], proof: f.proofs[i], data: parts[i], at: places[i]}
-	}
-	if !slices.Contains(known, false) && wholeFrames(pieces) {
+	if there != nil {
 		b.ids, b.proofs = append(b.ids, f.ids...), append(b.proofs, f.proofs...)
-		for _, p := range pieces {
+		for _, p := range there {
 			if err := w.split.chunk(ctx, p, true); err != nil {
 				return err
 			}
@@ -275,14 +271,35 @@ func (b *Batch) frame(ctx context.Context, seg *segment, it *item) error {
 	if err := w.split.endPass(ctx); err != nil {
 		return err
 	}
-	for i, p := range parts {
-		if !known[i] {
-			w.res.NewBytes += int64(len(p))
-		}
-	}
+	w.res.NewBytes += int64(len(plain))
 	data := it.data
 	it.data = nil
 	return w.out.adopt(ctx, f, data)
+}
+
+// there returns the chunks of a frame where they lie, if that is exactly such a frame, or
+// nil. Who sends a frame was told that its chunks are missing, so that its first chunk is
+// there is rare, and the others are not looked up without it.
+func (w *writer) there(ctx context.Context, f *frame, parts [][]byte) ([]piecePart, error) {
+	var places []place
+	for _, n := range []int{1, len(parts)} {
+		var known []bool
+		var err error
+		if places, known, err = w.lookup(ctx, f.ids[:n], parts[:n]); err != nil {
+			return nil, err
+		}
+		if slices.Contains(known, false) {
+			return nil, nil
+		}
+	}
+	pieces := make([]piecePart, len(parts))
+	for i := range parts {
+		pieces[i] = piecePart{id: f.ids[i], proof: f.proofs[i], data: parts[i], at: places[i]}
+	}
+	if !wholeFrames(pieces) {
+		return nil, nil
+	}
+	return pieces, nil
 }
 
 // Settle waits until everything is durable and known, and returns the segments in order.

@@ -24,6 +24,7 @@ type directory struct {
 	dead   map[chunk.PackID][]chunk.Range // condemned, in packs that are known or were
 	fail   error                          // of CommitPacks
 	calls  int                            // of CommitPacks
+	asked  int                            // chunks that LookupChunks was asked for
 }
 
 func newDirectory() *directory {
@@ -33,6 +34,7 @@ func newDirectory() *directory {
 func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.asked += len(ids)
 	at, known := make([]chunk.Location, len(ids)), make([]bool, len(ids))
 	for i, id := range ids {
 		at[i], known[i] = d.chunks[id]
