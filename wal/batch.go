@@ -2,7 +2,6 @@ package wal
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,6 +50,7 @@ type batch struct {
 	due      time.Time // when to try again
 	won      bool      // the create succeeded; ROOT has not been read since
 	existed  bool      // the slot was found occupied
+	hedged   bool      // the create was sent twice, and one of them may have filled the slot
 	outrun   bool      // the slot was read and has another object
 	cause    error     // of the last failed attempt
 	retry    *backoff
@@ -59,49 +59,11 @@ type batch struct {
 // open reports whether the batch only opens the writer's session.
 func (b *batch) open() bool { return b.number == 1 }
 
-// build asks the operations for their entries, each given those before it. Those
-// that do not fit any more go back to the front of the queue.
+// build asks the operations for their entries, on the state as it is.
 func (l *Log) build(calls []*call) *batch {
-	b := &batch{retry: newBackoff(l.env)}
-	over := newOverlay(l.state)
-	var view View = over
-	if l.o.Mutants.seesOnlyStateBefore() {
-		view = l.state
-	}
-	size := 0
-	for i, c := range calls {
-		c.verdict, c.entries = nil, false
-		entries, err := l.buildOne(c, view)
-		if err != nil {
-			c.verdict = err
-			continue
-		}
-		n := 0
-		for j := range entries {
-			n += entries[j].size()
-		}
-		if n > l.o.MaxOpBytes {
-			c.verdict = &TooLargeError{Op: c.op.Name, Bytes: n, Max: l.o.MaxOpBytes}
-			continue
-		}
-		if size > 0 && size+n > l.o.MaxSegmentBytes {
-			l.requeue(calls[i:])
-			calls = calls[:i]
-			break
-		}
-		size += n
-		c.entries = len(entries) > 0
-		b.entries = append(b.entries, entries...)
-		over.apply(entries)
-	}
-	b.calls = calls
-	var voids []Entry
-	var err error
-	if voids, b.voided, err = l.voids(over); err != nil {
-		_ = l.fail(fmt.Errorf("read lanes: %w", err))
-	}
-	b.entries = append(b.entries, voids...)
-	return b
+	d := l.newDraft(l.digest, nil)
+	l.extend(d, calls)
+	return l.finish(d)
 }
 
 // maxNameBytes bounds the name in a PushBoundary.
@@ -163,14 +125,6 @@ func (l *Log) seal(b *batch) error {
 	}
 	l.m.segmentBytes.Update(float64(len(b.object)))
 	return nil
-}
-
-// create sends the batch to its slot, once.
-func (l *Log) create(ctx context.Context, b *batch) error {
-	ctx, cancel := l.env.WithTimeout(ctx, l.o.CallTimeout)
-	defer cancel()
-	_, err := l.bucket.Create(ctx, b.seq.Key(), b.object)
-	return err
 }
 
 // markSent makes the calls with entries in doubt, from their callers' view. It

@@ -14,7 +14,9 @@ import (
 // contend measures in simulated time.
 func contend(t *testing.T, c waltest.Contention) (rep waltest.ContentionReport) {
 	t.Helper()
+	stalls, stall := c.Put.Stalls, c.Put.Stall
 	c = c.S3()
+	c.Put.Stalls, c.Put.Stall = stalls, stall
 	c.Rate, c.Bytes, c.For, c.WarmUp, c.Seed = 1000, 100, 20*time.Second, 3*time.Second, 1
 	synctest.Test(t, func(t *testing.T) {
 		var err error
@@ -37,6 +39,36 @@ func TestContention(t *testing.T) {
 		}
 		if rep.SlowestP99 > bound || rep.Lost > 0.02 {
 			t.Errorf("%d replicas at 1000 pushes/s: the slowest has a p99 of %v and %.0f%% of the creates are lost, want at most %v and 2%%", replicas, rep.SlowestP99, 100*rep.Lost, bound)
+		}
+	}
+}
+
+// What an operation costs to build is spent while the bucket is asked about the batch
+// before: a thousand of them a second keep a replica busy for a third of its time, and
+// cost nobody a third of a second.
+func TestBuildingIsNotWaitedFor(t *testing.T) {
+	for _, replicas := range []int{1, 3} {
+		rep := contend(t, waltest.Contention{Replicas: replicas, Hints: true, Forward: true, Work: 300 * time.Microsecond})
+		if rep.SlowestP99 > 500*time.Millisecond || rep.Segments < 9.5 {
+			t.Errorf("%d replicas: the slowest has a p99 of %v, and there are %.1f commits a second, want at most 500 ms and at least 9.5, as many as without work", replicas, rep.SlowestP99, rep.Segments)
+		}
+	}
+}
+
+// One create in a hundred takes a second and a half. Only whoever sends it again does
+// not keep everybody waiting for it.
+func TestStallsAreNotWaitedFor(t *testing.T) {
+	slow := waltest.Delay{Stalls: 0.01, Stall: 1500 * time.Millisecond}
+	for _, c := range []struct {
+		after    time.Duration
+		from, to time.Duration
+	}{{0, 0, 600 * time.Millisecond}, {-1, time.Second, time.Minute}} {
+		rep := contend(t, waltest.Contention{Replicas: 3, Hints: true, Forward: true, Put: slow, Options: wal.Options{HedgeAfter: c.after}})
+		if rep.P99 < c.from || rep.P99 > c.to {
+			t.Errorf("HedgeAfter %v: p99 %v, want %v to %v", c.after, rep.P99, c.from, c.to)
+		}
+		if rep.Hedged > 5 {
+			t.Errorf("%.1f %% of the creates were sent twice, want at most 5", rep.Hedged)
 		}
 	}
 }

@@ -247,11 +247,9 @@ func (l *Log) post(ctx context.Context, m *forward) {
 // takeForwardable moves what can be forwarded from the queue into m and its message.
 // From here on it is in doubt.
 func (l *Log) takeForwardable(m *forward, message *forwardMessage) {
+	l.countArrivals()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pace.arrivals(l.env.Now(), l.arrived) {
-		l.arrived = 0
-	}
 	size := 0
 	rest := l.queue[:0]
 	for _, c := range l.queue {

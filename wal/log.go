@@ -34,15 +34,19 @@ type Log struct {
 	cloned  bool   // somebody else commits under our writer id
 	ownSeen uint64 // last own batch that was met in the log; only mutants ask
 	pending *batch // the batch whose fate is not known yet
+	draft   *draft // the batch after that, in the making, or nil
 	pace    pace
-	caught  bool // the last thing the sequencer did was a catch-up
+	creates hedge
+	reads   hedge
+	patient hedge // that of requests that are never hedged
+	caught  bool  // the last thing the sequencer did was a catch-up
 	fw      forwarding
 
 	poll poller // of Run; used by nobody else
 	stop context.CancelFunc
 	done chan struct{} // closed by the sequencer when it ends
 
-	sending sync.WaitGroup // messages to peers; the sequencer adds and waits
+	sending sync.WaitGroup // messages to peers, and requests; the sequencer adds and waits
 	wake    chan struct{}  // holds one token; never closed
 
 	mu       sync.Mutex // guards the fields below; no I/O under it
@@ -78,6 +82,9 @@ func Open(ctx context.Context, bucket blob.Bucket, st State, o Options) (*Log, e
 		wake:     make(chan struct{}, 1),
 		advanced: make(chan struct{}),
 	}
+	l.creates = hedge{least: o.HedgeAfter, share: o.HedgeShare, counts: l.m.hedgedCreates}
+	l.reads = hedge{least: (o.HedgeAfter - 1) / 2, share: o.HedgeShare, counts: l.m.hedgedReads}
+	l.patient = hedge{least: -1}
 	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -179,6 +186,15 @@ func (l *Log) enqueue(c *call) error {
 	l.m.queue.Set(float64(len(l.queue)))
 	l.wakeSequencer()
 	return nil
+}
+
+// countArrivals tells pace how many operations have come.
+func (l *Log) countArrivals() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pace.arrivals(l.env.Now(), l.arrived) {
+		l.arrived = 0
+	}
 }
 
 // outcome returns what became of c, or abandons it because ctx has ended.

@@ -15,6 +15,8 @@ type logMetrics struct {
 	unanswered     *metrics.Counter // creates without an answer, or followed by none from ROOT
 	phantoms       *metrics.Counter // creates won in a slot that had been truncated
 	fenced         *metrics.Counter
+	hedgedCreates  hedgeCounts
+	hedgedReads    hedgeCounts
 	bootstraps     *metrics.Counter
 	catchUpOK      *metrics.Counter
 	catchUpFailed  *metrics.Counter
@@ -48,6 +50,8 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 		results:        make(map[string]*metrics.Counter),
 		hints:          make(map[string]*metrics.Counter),
 		forwards:       make(map[string]*metrics.Counter),
+		hedgedCreates:  newHedgeCounts(set, "create"),
+		hedgedReads:    newHedgeCounts(set, "read"),
 	}
 	for _, result := range []string{forwardCommitted, forwardRefused, forwardOverdue} {
 		m.forwards[result] = set.GetOrCreateCounter(`celler_wal_forwards_total{result="` + result + `"}`)
@@ -59,6 +63,16 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 		m.results[result] = set.GetOrCreateCounter(`celler_wal_commits_total{result="` + result + `"}`)
 	}
 	return m
+}
+
+// hedgeCounts are the requests of one kind that were sent twice, by which was answered first.
+type hedgeCounts struct{ first, second *metrics.Counter }
+
+func newHedgeCounts(set *metrics.Set, request string) hedgeCounts {
+	counter := func(answered string) *metrics.Counter {
+		return set.GetOrCreateCounter(`celler_wal_hedges_total{request="` + request + `",answered="` + answered + `"}`)
+	}
+	return hedgeCounts{counter("first"), counter("second")}
 }
 
 const (

@@ -26,4 +26,9 @@ func (Mutants) noLaneCheck() bool         { return false }
 func (Mutants) noLaneVoid() bool          { return false }
 func (Mutants) laneCheckedOnce() bool     { return false }
 
+func (Mutants) draftUnchecked() bool { return false }
+func (Mutants) anyAnswer() bool      { return false }
+
+func (l *Log) mutateHedge(b *batch) []byte { return b.object }
+
 func (l *Log) mutate(context.Context, *batch) bool { return false }

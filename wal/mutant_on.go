@@ -58,6 +58,14 @@ type Mutants struct {
 	// LaneCheckedOnce looks at the number of a lane when a message is first built, and
 	// not again after a lost slot. (I6)
 	LaneCheckedOnce bool
+	// HedgeAnew encodes a batch again, under the next number, when its create is sent a
+	// second time. What the one is answered is then believed of the other. (I4)
+	HedgeAnew bool
+	// AnyAnswer takes the late answer to a create for that of the create under way,
+	// which is for another slot. (I4)
+	AnyAnswer bool
+	// DraftUnchecked sends what was built ahead whatever became of the batch before. (I6)
+	DraftUnchecked bool
 }
 
 func (m Mutants) noWriterCheck() bool       { return m.NoWriterCheck }
@@ -75,6 +83,23 @@ func (m Mutants) seesOnlyStateBefore() bool { return m.SeesOnlyStateBefore }
 func (m Mutants) noLaneCheck() bool         { return m.NoLaneCheck }
 func (m Mutants) noLaneVoid() bool          { return m.NoLaneVoid }
 func (m Mutants) laneCheckedOnce() bool     { return m.LaneCheckedOnce }
+
+func (m Mutants) draftUnchecked() bool { return m.DraftUnchecked }
+func (m Mutants) anyAnswer() bool      { return m.AnyAnswer }
+
+// mutateHedge returns what is sent when the create of a batch is sent again.
+func (l *Log) mutateHedge(b *batch) []byte {
+	if !l.o.Mutants.HedgeAnew || b.open() {
+		return b.object
+	}
+	seg := *b.segment
+	seg.Batch++
+	object, err := l.codec.append(nil, &seg)
+	if err != nil {
+		return b.object
+	}
+	return object
+}
 
 // mutate does to a batch that has just failed what the protocol forbids, and
 // reports whether its callers are to be left alone.

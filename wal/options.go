@@ -41,6 +41,15 @@ type Options struct {
 	// ErrUnknown. The batch itself is never given up. Default 20 s.
 	GiveUp time.Duration
 
+	// HedgeAfter is how long a request that others wait for must have been without an
+	// answer, at the least, before it may be sent a second time: a create for so long, a
+	// read for half of it. Default 100 ms; negative: nothing is sent twice.
+	HedgeAfter time.Duration
+	// HedgeShare is the share of requests that may be sent twice: only those are that
+	// take longer than all others but this share, and no more of them than that.
+	// Default 0.05. With 1 each may be, once HedgeAfter has passed.
+	HedgeShare float64
+
 	// Address is where peers can reach this replica. Every segment of ours says so, in
 	// an entry that changes nothing. Empty, the default: they are told nothing.
 	Address string
@@ -80,6 +89,12 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.MaxStaleness, time.Minute)
 	orDefault(&o.CallTimeout, 15*time.Second)
 	orDefault(&o.GiveUp, 20*time.Second)
+	if o.HedgeAfter == 0 {
+		o.HedgeAfter = 100 * time.Millisecond
+	}
+	if o.HedgeShare <= 0 {
+		o.HedgeShare = 0.05
+	}
 	return o
 }
 

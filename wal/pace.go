@@ -33,6 +33,7 @@ type pace struct {
 	measured time.Time     // when rate was last brought up to date
 	rivals   []rival       // in order of appearance
 	won      time.Time     // when the last slot was won, if it was
+	losing   bool          // the last batch lost its slot
 }
 
 type rival struct {
@@ -58,7 +59,7 @@ func (p *pace) relieve(w WriterID) {
 
 // committed notes a slot that was won in d with so many operations.
 func (p *pace) committed(now time.Time, d time.Duration, ops int) {
-	p.lastOps = ops
+	p.lastOps, p.losing = ops, false
 	if p.commit == 0 {
 		p.commit = d
 	}

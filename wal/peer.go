@@ -60,12 +60,22 @@ func (l *Log) follow(ctx context.Context) error {
 	if n > maxHintWindow {
 		return l.serveWaiters(ctx)
 	}
+	return l.look(ctx, int(n))
+}
+
+// look applies the next n slots, as far as they are there.
+func (l *Log) look(ctx context.Context, n int) error {
 	first := l.seq + 1
-	reads := l.readSlots(ctx, first, int(n))
+	var reads []slotRead
+	if n == 1 {
+		reads = []slotRead{l.readSlot(ctx, first)}
+	} else {
+		reads = l.readSlots(ctx, first, n)
+	}
 	if reads[0].err != nil {
 		return nil
 	}
-	if err := l.refreshRoot(ctx); err != nil {
+	if err := l.confirmRoot(ctx); err != nil {
 		return err
 	}
 	if l.root.Floor > first {

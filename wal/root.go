@@ -250,9 +250,13 @@ func readRoot(ctx context.Context, bucket blob.Bucket) (Root, blob.Tag, error) {
 
 // readRootIf returns blob.ErrUnchanged if ROOT still has tag old.
 func readRootIf(ctx context.Context, bucket blob.Bucket, old blob.Tag) (Root, blob.Tag, error) {
-	body, tag, err := bucket.GetIf(ctx, RootKey, old)
+	return decodeRoot(bucket.GetIf(ctx, RootKey, old))
+}
+
+// decodeRoot makes a Root of the answer to a request for it.
+func decodeRoot(body []byte, tag blob.Tag, err error) (Root, blob.Tag, error) {
 	if errors.Is(err, blob.ErrUnchanged) {
-		return Root{}, old, blob.ErrUnchanged
+		return Root{}, tag, blob.ErrUnchanged
 	}
 	if errors.Is(err, blob.ErrNotExist) {
 		err = &LostError{RootKey}

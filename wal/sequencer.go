@@ -63,6 +63,9 @@ const (
 // neither readers nor writers can starve the other side.
 func (l *Log) next() (work, time.Duration) {
 	now := l.env.Now()
+	if l.pending == nil && l.drafted() != nil && l.forwards(now) {
+		l.scrap()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	due, failed := l.fw.nextDue()
@@ -72,12 +75,12 @@ func (l *Log) next() (work, time.Duration) {
 	ready, pause := workNone, time.Duration(-1)
 	if l.pending != nil {
 		ready, pause = workAttempt, l.pending.due.Sub(now)
-	} else if len(l.queue) > 0 {
+	} else if n, since := l.waiting(); n > 0 {
 		if l.bounce(now) {
 			return workBounce, 0
 		}
 		if ready, pause = l.nextSend(now); ready == workNone {
-			ready, pause = workBatch, l.pace.holdUntil(len(l.queue), l.queue[0].since).Sub(now)
+			ready, pause = workBatch, l.pace.holdUntil(n, since).Sub(now)
 		}
 	}
 	isDue := ready != workNone && pause <= 0
@@ -95,18 +98,36 @@ func (l *Log) next() (work, time.Duration) {
 	return workNone, pause
 }
 
+// waiting returns how many operations wait for a batch, and since when. Log.mu is held.
+func (l *Log) waiting() (n int, since time.Time) {
+	if len(l.queue) > 0 {
+		n, since = len(l.queue), l.queue[0].since
+	}
+	if l.draft != nil && len(l.draft.calls) > 0 {
+		n, since = n+len(l.draft.calls), l.draft.calls[0].since
+	}
+	return n, since
+}
+
 // begin makes a batch of what is in the queue and sends it. Those who wait for a
 // catch-up ride along: a won slot proves that nothing is missing before it.
 func (l *Log) begin(ctx context.Context) {
-	calls := l.take()
-	if len(calls) == 0 {
+	d := l.drafted()
+	l.draft = nil
+	if d == nil {
+		d = l.newDraft(l.digest, nil)
+	}
+	l.countArrivals()
+	calls := l.take(d, l.o.MaxBatch)
+	if len(d.calls)+len(calls) == 0 {
 		return
 	}
 	if err := l.root.writable(); err != nil {
-		l.answer(calls, 0, err)
+		l.answer(append(d.calls, calls...), 0, err)
 		return
 	}
-	b := l.build(calls)
+	l.extend(d, calls)
+	b := l.finish(d)
 	if len(b.entries) == 0 && !l.o.Mutants.rejectWithoutProof() {
 		// Nothing to write, so no slot will prove that "nothing" is the right
 		// answer. A catch-up that starts now does.
@@ -154,29 +175,6 @@ func (l *Log) begin(ctx context.Context) {
 	l.attempt(ctx)
 }
 
-// take removes from the queue what may fit a batch.
-func (l *Log) take() []*call {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pace.arrivals(l.env.Now(), l.arrived) {
-		l.arrived = 0
-	}
-	var calls []*call
-	cost := 0
-	for len(l.queue) > 0 && len(calls) < l.o.MaxBatch && cost < l.o.MaxSegmentBytes {
-		c := l.queue[0]
-		l.queue[0] = nil
-		l.queue = l.queue[1:]
-		if c.abandoned || c.settled {
-			continue
-		}
-		cost += c.op.Cost
-		calls = append(calls, c)
-	}
-	l.m.queue.Set(float64(len(l.queue)))
-	return calls
-}
-
 // attempt tries to settle the pending batch.
 //
 //	create       answer          what it means
@@ -211,7 +209,7 @@ func (l *Log) attempt(ctx context.Context) {
 	if !l.o.Mutants.noWriterCheck() {
 		// The writer's half of I1: the slot may have been truncated long ago, and
 		// its name free again.
-		if err := l.refreshRoot(ctx); err != nil {
+		if err := l.confirmRoot(ctx); err != nil {
 			l.stayInDoubt(ctx, err)
 			return
 		}
@@ -230,10 +228,36 @@ func (l *Log) attempt(ctx context.Context) {
 	l.committed()
 }
 
+// create sends the batch to its slot. Only the first attempt is hedged: after that the
+// pauses between attempts say how often.
+func (l *Log) create(ctx context.Context, b *batch) error {
+	h := &l.creates
+	if b.attempts > 1 {
+		h = &l.patient
+	}
+	key, object, other := b.seq.Key(), b.object, l.mutateHedge(b)
+	r, hedged := l.ask(ctx, h, func(ctx context.Context, again bool) reply {
+		object := object
+		if again {
+			object = other
+		}
+		tag, err := l.bucket.Create(ctx, key, object)
+		return reply{tag: tag, err: err}
+	})
+	b.hedged = b.hedged || hedged
+	return r.err
+}
+
 // resolve catches up, which settles the pending batch or leaves it in doubt.
 func (l *Log) resolve(ctx context.Context) {
 	b := l.pending
 	l.releaseRiders(b)
+	if b.hedged {
+		// Most likely the occupant is ours. One look at the slot tells.
+		if _ = l.look(ctx, 1); l.pending != b {
+			return
+		}
+	}
 	err := l.serveWaiters(ctx)
 	if l.pending != b {
 		return

@@ -64,6 +64,9 @@ func (l *Log) committed() {
 	for _, m := range b.voided {
 		l.drop(m)
 	}
+	if b.hedged && !b.won && l.o.OnWon != nil {
+		l.o.OnWon(b.seq) // the create that filled the slot was not the one that said so
+	}
 	l.answer(b.calls, b.seq, nil)
 	l.answerWaiters(b.riders, nil)
 }
@@ -73,6 +76,7 @@ func (l *Log) committed() {
 func (l *Log) lost() {
 	b := l.pending
 	l.m.lost.Inc()
+	l.pace.losing = true
 	l.releaseRiders(b)
 	if l.o.Mutants.noRevalidation() && !b.open() {
 		if err := l.seal(b); err == nil {
@@ -81,6 +85,9 @@ func (l *Log) lost() {
 	}
 	l.pending = nil
 	l.setDoubt(nil)
+	if !l.o.Mutants.draftUnchecked() {
+		l.scrap() // before, so that the order stays
+	}
 	l.requeue(b.calls)
 }
 
@@ -93,6 +100,7 @@ func (l *Log) fenced() error {
 	l.pending = nil
 	l.setDoubt(nil)
 	inDoubt, others := b.split()
+	l.scrap()
 	l.requeue(others)
 	l.answer(inDoubt, 0, fmt.Errorf("batch %d of writer %v in slot %v: %w: %w", b.number, l.writer, b.seq, ErrUnknown, ErrFenced))
 	if err := l.renewWriter(); err != nil {
@@ -140,6 +148,7 @@ func (l *Log) setDoubt(doubt *InDoubtError) bool {
 }
 
 func (l *Log) takeAll() []*call {
+	l.scrap()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := l.queue
@@ -165,6 +174,7 @@ func (l *Log) unavailable(cause error) error {
 
 // drain answers everybody who still waits when the sequencer ends.
 func (l *Log) drain() {
+	l.scrap()
 	l.mu.Lock()
 	l.ended = l.fatal
 	if l.ended == nil {

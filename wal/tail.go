@@ -182,12 +182,36 @@ func (l *Log) readSlots(ctx context.Context, first Seq, n int) []slotRead {
 	return reads
 }
 
+// readSlot reads a slot that somebody waits for.
+func (l *Log) readSlot(ctx context.Context, seq Seq) slotRead {
+	r, _ := l.ask(ctx, &l.reads, func(ctx context.Context, _ bool) (r reply) {
+		r.body, r.tag, r.err = l.bucket.Get(ctx, seq.Key())
+		return r
+	})
+	return slotRead{r.body, r.err}
+}
+
 // refreshRoot reads ROOT unless it is unchanged. Whatever it shows that cannot be
 // is the end of this Log.
 func (l *Log) refreshRoot(ctx context.Context) error {
 	ctx, cancel := l.env.WithTimeout(ctx, l.o.CallTimeout)
 	defer cancel()
-	root, tag, err := readRootIf(ctx, l.bucket, l.rootTag)
+	body, tag, err := l.bucket.GetIf(ctx, RootKey, l.rootTag)
+	return l.adoptRoot(body, tag, err)
+}
+
+// confirmRoot is refreshRoot while somebody waits for it.
+func (l *Log) confirmRoot(ctx context.Context) error {
+	old := l.rootTag
+	r, _ := l.ask(ctx, &l.reads, func(ctx context.Context, _ bool) (r reply) {
+		r.body, r.tag, r.err = l.bucket.GetIf(ctx, RootKey, old)
+		return r
+	})
+	return l.adoptRoot(r.body, r.tag, r.err)
+}
+
+func (l *Log) adoptRoot(body []byte, tag blob.Tag, err error) error {
+	root, tag, err := decodeRoot(body, tag, err)
 	if errors.Is(err, blob.ErrUnchanged) {
 		return nil
 	}

@@ -12,20 +12,32 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/wal"
 )
 
 // Delay is a log-normal distribution of times, as those of requests to object stores
 // are, by its median and its 99th percentile.
-type Delay struct{ P50, P99 time.Duration }
+type Delay struct {
+	P50, P99 time.Duration
+	// Stalls is the share of requests that take Stall longer, as some do of which the
+	// distribution knows nothing.
+	Stalls float64
+	Stall  time.Duration
+}
 
 func (d Delay) draw(rng *rand.Rand) time.Duration {
 	if d.P50 <= 0 {
 		return 0
 	}
 	sigma := math.Log(float64(d.P99)/float64(d.P50)) / 2.326
-	return time.Duration(float64(d.P50) * math.Exp(sigma*rng.NormFloat64()))
+	took := time.Duration(float64(d.P50) * math.Exp(sigma*rng.NormFloat64()))
+	if d.Stalls > 0 && rng.Float64() < d.Stalls {
+		took += d.Stall
+	}
+	return took
 }
 
 // Distant is a bucket at a distance: requests take time on their way there, and answers
@@ -104,6 +116,9 @@ type Contention struct {
 	Hints    bool          // replicas tell each other what they commit
 	Forward  bool          // and commit for each other
 	Bytes    int           // entries of a push
+	// Work is how long the replica that builds a push is busy with it, for simulated time,
+	// in which computing takes none.
+	Work time.Duration
 	// Deaf, if set, says when a replica does not hear what others send it.
 	Deaf    func(replica int, since time.Duration) bool
 	Options wal.Options // of all replicas
@@ -120,7 +135,7 @@ type Contention struct {
 // S3 sets the delays of a well-known object store: writes of 62 ms, reads of 20 ms, and
 // tails of 180 and 80 ms.
 func (c Contention) S3() Contention {
-	c.Put, c.Get = Delay{62 * time.Millisecond, 180 * time.Millisecond}, Delay{20 * time.Millisecond, 80 * time.Millisecond}
+	c.Put, c.Get = Delay{P50: 62 * time.Millisecond, P99: 180 * time.Millisecond}, Delay{P50: 20 * time.Millisecond, P99: 80 * time.Millisecond}
 	c.Hop = 500 * time.Microsecond
 	return c
 }
@@ -133,14 +148,15 @@ type ContentionReport struct {
 	Segments      float64       // a second
 	Creates       float64       // a second
 	Lost          float64       // share of the creates
+	Hedged        float64       // creates that were sent twice, in a hundred, from the beginning on
 	Reads         float64       // a second
 	Committed     int           // pushes acknowledged, those of the warm-up included
 	Total         int           // pushes that the state counts
 }
 
 func (r ContentionReport) String() string {
-	return fmt.Sprintf("%6d pushes  p50 %4d ms  p99 %4d ms  max %4d ms  slowest replica's p99 %4d ms  segments/s %5.1f  creates/s %5.1f  lost %2.0f%%  reads/s %6.1f",
-		r.Pushes, r.P50.Milliseconds(), r.P99.Milliseconds(), r.Max.Milliseconds(), r.SlowestP99.Milliseconds(), r.Segments, r.Creates, 100*r.Lost, r.Reads)
+	return fmt.Sprintf("%6d pushes  p50 %4d ms  p99 %4d ms  max %4d ms  slowest replica's p99 %4d ms  segments/s %5.1f  creates/s %5.1f  lost %2.0f%%  twice %.1f%%  reads/s %6.1f",
+		r.Pushes, r.P50.Milliseconds(), r.P99.Milliseconds(), r.Max.Milliseconds(), r.SlowestP99.Milliseconds(), r.Segments, r.Creates, 100*r.Lost, r.Hedged, r.Reads)
 }
 
 // contender is one replica.
@@ -156,6 +172,9 @@ type contender struct {
 
 // Run competes on a founded bucket.
 func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionReport, error) {
+	if c.Options.Metrics == nil {
+		c.Options.Metrics = metrics.NewSet()
+	}
 	all := make([]*contender, c.Replicas)
 	began := time.Now()
 	errs := make(chan error, c.Replicas)
@@ -170,7 +189,10 @@ func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionRepo
 			return 0, ctx.Err()
 		}
 		defer pause(ctx, c.Hop)
-		revive := RevivePush
+		revive := func(name string, intent []byte) (wal.Op, error) {
+			op, err := RevivePush(name, intent)
+			return c.busy(op), err
+		}
 		if c.Revive != nil {
 			revive = func(name string, intent []byte) (wal.Op, error) { return c.Revive(to, name, intent) }
 		}
@@ -243,6 +265,7 @@ func (c Contention) Run(ctx context.Context, bucket blob.Bucket) (ContentionRepo
 	default:
 	}
 	rep := report(all, seq0, before, span)
+	rep.Hedged = hedged(c.Options.Metrics, all)
 	if _, err := all[0].log.CatchUp(ctx); err != nil {
 		return rep, err
 	}
@@ -307,8 +330,19 @@ func (c Contention) do(ctx context.Context, r *contender, i, n int) error {
 	if c.Do != nil {
 		return c.Do(ctx, i, n)
 	}
-	_, err := r.log.Commit(ctx, Push(fmt.Sprintf("%d.%d", i, n), c.Bytes))
+	_, err := r.log.Commit(ctx, c.busy(Push(fmt.Sprintf("%d.%d", i, n), c.Bytes)))
 	return err
+}
+
+// busy returns op with a Build that takes as long as Work says.
+func (c Contention) busy(op wal.Op) wal.Op {
+	if build := op.Build; c.Work > 0 {
+		op.Build = func(v wal.View) ([]wal.Entry, error) {
+			time.Sleep(c.Work)
+			return build(v)
+		}
+	}
+	return op
 }
 
 // Push is an operation that resembles the publication of a path: rows of its own of so
@@ -371,6 +405,19 @@ func report(all []*contender, from wal.Seq, before [3]int64, span float64) Conte
 	creates := n[0] - before[0]
 	rep.Creates, rep.Lost, rep.Reads = float64(creates)/span, float64(n[1]-before[1])/max(1, float64(creates)), float64(n[2]-before[2])/span
 	return rep
+}
+
+// hedged returns how many of a hundred creates were sent twice.
+func hedged(set *metrics.Set, all []*contender) float64 {
+	var hedges uint64
+	var creates int64
+	for _, answered := range []string{"first", "second"} {
+		hedges += set.GetOrCreateCounter(`celler_wal_hedges_total{request="create",answered="` + answered + `"}`).Get()
+	}
+	for _, r := range all {
+		creates += r.bucket.Creates.Load()
+	}
+	return 100 * float64(hedges) / max(1, float64(creates))
 }
 
 func percentile(sorted []time.Duration, p float64) time.Duration {
