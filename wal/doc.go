@@ -122,7 +122,9 @@
 // # Concurrency
 //
 // A Log may be used by many goroutines. One goroutine, the sequencer, is started by
-// Open and awaited by Close; it alone talks to the bucket and changes the state. The
-// only lock, Log.mu, guards the queues between it and everybody else and is never
-// held during I/O.
+// Open and awaited by Close; it alone changes the state, and sends every request to the
+// bucket or starts the goroutine that does. While it waits for an answer it builds the
+// next batch (draft.go), and a request that is late is sent again (hedge.go). The
+// only lock, Log.mu, guards the queues between it and everybody else and is never held
+// during I/O.
 package wal

@@ -26,7 +26,7 @@ import (
 // What is new is that an answer may come while another batch is under way. It belongs to
 // the flight that asked for it, and to no other.
 //
-// See docs/adr/0014-hedged-creates.md.
+// See docs/adr/0015-waiting-for-the-bucket.md.
 
 const (
 	// hedgeMemory is how many requests tell what is usual.

@@ -30,37 +30,68 @@ const (
 // bytes of the NARs: log, index and catalog; they share this process, and the bucket is
 // memory behind simulated delays.
 func commits(ctx context.Context, l *lab) error {
-	for _, c := range []struct {
-		replicas int
-		strange  bool // they do not know each other
-	}{{1, false}, {3, true}, {3, false}, {10, true}, {10, false}} {
-		rep, err := l.contendOnce(ctx, c.replicas, c.strange)
+	three := contest{replicas: 3}
+	for _, c := range []contest{
+		{replicas: 1},
+		{replicas: 3, strange: true},
+		three,
+		{replicas: 3, stalls: true, patient: true},
+		{replicas: 3, stalls: true},
+		{replicas: 10, strange: true},
+		{replicas: 10},
+	} {
+		rep, err := l.contendOnce(ctx, c)
 		if err != nil {
 			return err
 		}
-		name, verdict := fmt.Sprintf("%d replicas, %d pushes/s", c.replicas, contendRate), ""
-		if c.strange {
-			name += ", no peers"
-		}
-		if c.replicas == 3 && !c.strange {
+		name, verdict := c.String(), ""
+		if c == three {
 			verdict = target(rep.SlowestP99 <= 500*time.Millisecond, "p99 ≤ 0.5 s")
 		}
 		ms := func(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 		l.add("commit", name+": p50, p99, p99 of the slowest replica, longest",
 			fmt.Sprintf("%s, %s, %s, %s", ms(rep.P50), ms(rep.P99), ms(rep.SlowestP99), ms(rep.Max)), "PUT 62/180 ms, GET 20/80 ms (p50/p99)", "", verdict)
-		l.add("commit", name+": segments/s, creates/s, of these lost, reads/s",
-			fmt.Sprintf("%.1f, %.1f, %.0f %%, %.0f", rep.Segments, rep.Creates, 100*rep.Lost, rep.Reads), "", "", "")
+		l.add("commit", name+": segments/s, creates/s, of these lost, sent twice, reads/s",
+			fmt.Sprintf("%.1f, %.1f, %.0f %%, %.1f %%, %.0f", rep.Segments, rep.Creates, 100*rep.Lost, rep.Hedged, rep.Reads), "", "", "")
 	}
 	return nil
 }
 
-func (l *lab) contendOnce(ctx context.Context, replicas int, strange bool) (rep waltest.ContentionReport, err error) {
+// contest is one row of the scenario.
+type contest struct {
+	replicas int
+	strange  bool // they do not know each other
+	stalls   bool // some creates take much longer than the delays say
+	patient  bool // nothing is sent twice
+}
+
+const (
+	stallShare = 0.01
+	stallTime  = 1500 * time.Millisecond
+)
+
+func (c contest) String() string {
+	name := fmt.Sprintf("%d replicas, %d pushes/s", c.replicas, contendRate)
+	if c.strange {
+		name += ", no peers"
+	}
+	if c.stalls {
+		name += fmt.Sprintf(", %.0f %% of the creates take %.1f s longer", 100*stallShare, stallTime.Seconds())
+	}
+	if c.patient {
+		name += ", none is sent twice"
+	}
+	return name
+}
+
+func (l *lab) contendOnce(ctx context.Context, contest contest) (rep waltest.ContentionReport, err error) {
 	bucket := memblob.New()
 	format, err := wal.Found(ctx, bucket, wal.Format{Profile: "fast2016-64k"})
 	if err != nil {
 		return rep, err
 	}
-	dir := filepath.Join(l.dir, fmt.Sprintf("contend-%d-%v", replicas, strange))
+	dir := filepath.Join(l.dir, "contend")
+	replicas, strange := contest.replicas, contest.strange
 	dbs, cats := make([]*index.DB, replicas), make([]*catalog.Catalog, replicas)
 	defer func() {
 		for _, db := range dbs {
@@ -94,6 +125,12 @@ func (l *lab) contendOnce(ctx context.Context, replicas int, strange bool) (rep 
 		},
 		Revive: func(i int, name string, intent []byte) (wal.Op, error) { return cats[i].Revive(name, intent) },
 	}.S3()
+	if contest.stalls {
+		c.Put.Stalls, c.Put.Stall = stallShare, stallTime
+	}
+	if contest.patient {
+		c.Options.HedgeAfter = -1
+	}
 	return c.Run(ctx, bucket)
 }
 
