@@ -172,11 +172,7 @@ func (c *agentWaitCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *agentWaitCmd) nothing(a *app) error {
-	if a.ui.JSON() {
-		return a.ui.Value(agent.WaitResult{Failures: []agent.Failure{}})
-	}
-	a.ui.Note("nothing is queued")
-	return nil
+	return a.show(agent.WaitResult{Failures: []agent.Failure{}}, func() { a.ui.Note("nothing is queued") })
 }
 
 // late says what is left when the time is up.

@@ -69,11 +69,7 @@ func (c *bookmarkAddCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(set)
-	}
-	a.ui.Data("bookmark %s keeps slot %d", set.Name, set.Seq)
-	return nil
+	return a.show(set, func() { a.ui.Data("bookmark %s keeps slot %d", set.Name, set.Seq) })
 }
 
 type bookmarkListCmd struct {

@@ -81,11 +81,7 @@ func (c *cacheCreateCmd) Run(ctx context.Context, a *app) error {
 		a.ui.Note("its public key cannot be shown: the token has no right to pull from it")
 		return nil
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(cacheJSON(&info))
-	}
-	a.ui.Data("%s", info.PublicKey)
-	return nil
+	return a.show(cacheJSON(&info), func() { a.ui.Data("%s", info.PublicKey) })
 }
 
 // names drops the empty name, which stands for "none".

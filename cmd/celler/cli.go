@@ -70,6 +70,15 @@ func (a *app) server(name string) (config.Remote, error) {
 	return c.ResolveServer(a.env, name)
 }
 
+// show prints what a verb found out, as JSON if that was asked for and for people otherwise.
+func (a *app) show(v any, forPeople func()) error {
+	if a.ui.JSON() {
+		return a.ui.Value(v)
+	}
+	forPeople()
+	return nil
+}
+
 // jsonFlag is embedded by every verb that prints data.
 type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON, one value a line."`

@@ -42,11 +42,7 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(rep)
-	}
-	c.print(a, &rep)
-	return nil
+	return a.show(rep, func() { c.print(a, &rep) })
 }
 
 func (c *compactCmd) print(a *app, rep *node.CompactResult) {

@@ -107,12 +107,8 @@ func (c *fsckCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		if err := a.ui.Value(rep); err != nil {
-			return err
-		}
-	} else {
-		c.print(a, &rep)
+	if err := a.show(rep, func() { c.print(a, &rep) }); err != nil {
+		return err
 	}
 	return c.verdict(&rep)
 }

@@ -76,11 +76,7 @@ func (c *gcRunCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(rep)
-	}
-	c.print(a, &rep)
-	return nil
+	return a.show(rep, func() { c.print(a, &rep) })
 }
 
 // gcProgress prints a line for each phase.

@@ -55,11 +55,7 @@ func (c *pathDeleteCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return at(r, err)
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(report)
-	}
-	c.tell(a, &report, r.Cache)
-	return nil
+	return a.show(report, func() { c.tell(a, &report, r.Cache) })
 }
 
 // missingPathsError names the paths that kept a deletion from happening.

@@ -80,11 +80,7 @@ func (c *pinAddCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return mayNotPin(at(r, err), r.Cache)
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(pinJSON(&pin))
-	}
-	a.ui.Note("%s", pinned(&pin, r.Cache))
-	return nil
+	return a.show(pinJSON(&pin), func() { a.ui.Note("%s", pinned(&pin, r.Cache)) })
 }
 
 // pinned says what became of a pin.

@@ -61,12 +61,8 @@ func (c *recoverCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer func() { _ = rec.Close() }() // what was written was confirmed
-	if a.ui.JSON() {
-		if err := a.ui.Value(rec.Plan); err != nil {
-			return err
-		}
-	} else {
-		c.printPlan(a, rec.Plan)
+	if err := a.show(rec.Plan, func() { c.printPlan(a, rec.Plan) }); err != nil {
+		return err
 	}
 	if rec.Plan.Sound() {
 		return nil
@@ -83,11 +79,7 @@ func (c *recoverCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		return a.ui.Value(res)
-	}
-	c.printResult(a, &res)
-	return nil
+	return a.show(res, func() { c.printResult(a, &res) })
 }
 
 func (c *recoverCmd) printPlan(a *app, p *node.RecoveryPlan) {

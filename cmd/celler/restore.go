@@ -68,12 +68,8 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.ui.JSON() {
-		if err := a.ui.Value(rep); err != nil {
-			return err
-		}
-	} else {
-		c.summarize(a, &rep)
+	if err := a.show(rep, func() { c.summarize(a, &rep) }); err != nil {
+		return err
 	}
 	if n := len(rep.Lost); n > 0 && !rep.DryRun {
 		done := 0

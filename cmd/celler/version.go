@@ -12,11 +12,7 @@ type versionCmd struct {
 // Run prints the version, the commit it was built from and the Go release.
 func (c *versionCmd) Run(a *app) error {
 	info := versionInfo{Version: a.version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	if a.ui.JSON() {
-		return a.ui.Value(info)
-	}
-	a.ui.Data("celler %s (%s, %s)", info.Version, info.Go, info.Platform)
-	return nil
+	return a.show(info, func() { a.ui.Data("celler %s (%s, %s)", info.Version, info.Go, info.Platform) })
 }
 
 type versionInfo struct {
