@@ -116,6 +116,7 @@ type collecting struct {
 	served   map[[32]byte][32]byte // recipe -> hash of its served form
 	states   map[wal.Seq]string    // hashes of states that somebody has looked at
 	marks    map[string]wal.Seq    // bookmarks that were acknowledged
+	tardy    []string              // those of which the NARs may have gone before
 	verifier *auth.Verifier        // of tokens
 	tries    map[string]bool       // derivers in commits, and whether these were refused
 	loot     []loot                // receipts in wrong hands

@@ -196,7 +196,7 @@ func (c *collecting) checkThen(s *service, name string, db *index.DB) error {
 		if err != nil {
 			return err
 		}
-		if !ok && !c.facts.of(p.StorePath.Name()).purged {
+		if !ok && !c.facts.of(p.StorePath.Name()).purged && !slices.Contains(c.tardy, name) {
 			c.violate("bookmark %s: the NAR of %s is gone", name, p.StorePath.Name())
 		}
 	}

@@ -67,6 +67,7 @@ func (c *collecting) look(db *index.DB, who string) (wal.Seq, bool) {
 // bookmark sets a bookmark on the state that a node has just seen.
 func (c *collecting) bookmark(name string, rng *rand.Rand, mark string) {
 	c.onAny(name, rng, func(s *service) {
+		began := c.begun()
 		_, err := s.cat.CatchUp(s.ctx)
 		if c.next(name); err != nil {
 			return
@@ -75,12 +76,15 @@ func (c *collecting) bookmark(name string, rng *rand.Rand, mark string) {
 		if !ok {
 			return
 		}
-		change := wal.RootChange{Env: c.w.Env(name, c.Collecting.Seed*100+70, 0), By: name}
+		change := wal.RootChange{Env: c.w.Env(name, uint64(began.step)*100+70, 0), By: name}
 		_, err = change.SetBookmark(s.ctx, c.w.Bucket(name), wal.Bookmark{Name: mark, Seq: seq})
 		c.note("%s bookmarks slot %d: %v", name, seq, err)
 		if err == nil {
 			c.mu.Lock()
 			c.marks[mark] = seq
+			if c.w.time().Sub(began.at) >= simNarGrace-time.Hour {
+				c.tardy = append(c.tardy, mark) // by now it is one on the past, of which NARs may have gone
+			}
 			c.res.Bookmarks++
 			c.mu.Unlock()
 		}
@@ -99,7 +103,7 @@ func (c *collecting) dropBookmark(name string, rng *rand.Rand) {
 	delete(c.marks, mark) // whatever becomes of it
 	c.mu.Unlock()
 	c.onAny(name, rng, func(s *service) {
-		change := wal.RootChange{Env: c.w.Env(name, c.Collecting.Seed*100+71, 0), By: name}
+		change := wal.RootChange{Env: c.w.Env(name, uint64(c.begun().step)*100+71, 0), By: name}
 		err := change.DropBookmark(s.ctx, c.w.Bucket(name), mark)
 		c.note("%s removes the bookmark %s: %v", name, mark, err)
 	})
@@ -187,10 +191,14 @@ func (c *collecting) restoreOnce(s *service, name string, then *catalog.Snapshot
 	}
 	c.linger(s.ctx, name, rand.New(rand.NewPCG(uint64(began.step), 6)))
 	ends := c.restoring(d, lost)
+	asked := c.begun()
 	done, err := s.cat.Restore(s.ctx, []catalog.CacheRestore{op})
 	c.next(name)
 	c.note("%s restores slot %d: %d paths back, %d dropped, keep new %v, aside %v, %d lost: %v",
 		name, then.Seq(), len(d.Set), len(d.Drop), keepNew, op.Aside != nil, len(done.Lost)+len(lost), err)
+	if err == nil {
+		c.checkRestored(s.ctx, name, done.Seq, then, asked, append(done.Lost, lost...))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, end := range ends {
@@ -314,7 +322,11 @@ func difference(then, now *catalog.Snapshot, keepNew bool) (*catalog.CacheRestor
 	if !ok || err != nil {
 		return nil, err
 	}
-	d := &catalog.CacheRestore{Name: simCache, Now: &is, Then: &was}
+	since, err := now.Moment(is.ID)
+	if err != nil {
+		return nil, err
+	}
+	d := &catalog.CacheRestore{Name: simCache, Now: &is, Then: &was, Since: &since}
 	if keepNew {
 		d.Then = &is
 	}
