@@ -240,6 +240,10 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 		}
 		head = fmt.Sprintf("pushed %s (%s) to cache %q in %s", ui.Plural(result.Pushed, "path", "paths"), size, r.Cache, ui.Duration(result.Took))
 	}
+	logs := "with %d build logs"
+	if result.Logs == 1 {
+		logs = "with %d build log"
+	}
 	var rest []string
 	for _, part := range []struct {
 		n    int
@@ -247,7 +251,7 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	}{
 		{result.Present, "%d already there"},
 		{result.Upstream, "%d in upstream caches"},
-		{result.Logs, "with %d build logs"},
+		{result.Logs, logs},
 		{result.Failed, "%d failed"},
 		{result.Skipped, "%d not tried"},
 	} {
