@@ -58,6 +58,8 @@ func (n *node) start(ctx context.Context, wipe bool) error {
 		Env:     n.w.Env(n.name, n.seed*1000+n.boots, n.drift),
 		GiveUp:  30 * time.Second,
 		Mutants: n.mutants,
+		// Where requests take days because others sleep, twice what is usual is soon centuries.
+		HedgeAfter: -1,
 	}
 	if n.hedge {
 		o.HedgeAfter, o.HedgeShare = 5*time.Millisecond, 1
