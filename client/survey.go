@@ -183,7 +183,7 @@ func (s *survey) ask(ctx context.Context, nodes []*surveyed) (next []nix.StorePa
 	}
 	if answer.walked {
 		below, out := s.below(present, s.questions)
-		if len(out) == answer.absent && bytes.Equal(sumOf(out), answer.sum) {
+		if bytes.Equal(sumOf(out), answer.sum) {
 			for _, n := range below {
 				n.met, n.state = true, surveyPresent
 			}

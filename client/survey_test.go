@@ -198,6 +198,29 @@ func TestSurveyUpstream(t *testing.T) {
 	}
 }
 
+// TestSurveyKnownMissing: what is below a path that is there, and known to be missing, is no
+// reason to ask about more, whether it is of the same question or an earlier one.
+func TestSurveyKnownMissing(t *testing.T) {
+	for name, roots := range map[string][]string{"earlier": {"lost", "top"}, "the same": {"lost", "there"}} {
+		var s fakeStore
+		s.top("up")
+		s.infos[0].Sigs = []nix.Signature{mustSignature(t, "up-1")}
+		s.top("lost")
+		s.top("there", mkPath("lost"), mkPath("up"))
+		s.top("top", mkPath("there"))
+		f := newSurveyServer(t, &s)
+		f.have[mkPath("there").Base()] = true
+		var paths []nix.StorePath
+		for _, root := range roots {
+			paths = append(paths, mkPath(root))
+		}
+		wanted := mustWanted(t, mustInProcess(t, f), &s, Cache{Name: "ci", Closures: true, UpstreamKeyNames: []string{"up-1"}}, paths)
+		if len(wanted) == 0 || wanted[0].storePath.Name() != "lost" || f.fakeServer.asked != 0 {
+			t.Errorf("%s: %d wanted, questions about %v paths and %d about each", name, len(wanted), f.asked, f.fakeServer.asked)
+		}
+	}
+}
+
 // TestSurveyDeep: a long chain takes few questions, whatever of it is there.
 func TestSurveyDeep(t *testing.T) {
 	for _, there := range []int{0, 1, 100, 290, 299} {
@@ -343,12 +366,17 @@ func TestSurveyWithdrawn(t *testing.T) {
 			f.strict, f.tells = strict, true
 			var rec recorder
 			ev := rec.events()
+			done, told := ev.Done, 0
+			ev.Done = func(worker int, o Outcome) { told++; done(worker, o) }
 			res, err := mustServe(t, f).Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}, Pins: []string{"main"}}, ev)
 			if err != nil || res.Pushed != 2 || res.Present != 0 || res.Incomplete() || res.Pinned != 1 || !f.have[dep.Base()] || len(rec.notes) > 0 {
 				t.Errorf("%+v, %v, notes %q; want both to be pushed", res, err, rec.notes)
 			}
 			if len(f.asked) != 2 || f.fakeServer.asked != 1 {
 				t.Errorf("questions about %v paths, and %d about each; want two, and one", f.asked, f.fakeServer.asked)
+			}
+			if told != 3 {
+				t.Errorf("%d outcomes, want one of each path, and that one of them was thought to be there", told)
 			}
 			want := map[string]Kind{"p0": Pushed, "p1": Pushed}
 			if strict {

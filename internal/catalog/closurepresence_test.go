@@ -60,6 +60,27 @@ func TestClosurePresence(t *testing.T) {
 	wantErr(t, "no such cache", err, ErrNoCache)
 }
 
+// TestClosurePresenceAfterWithdrawal asks another node than the one that withdrew a path.
+func TestClosurePresenceAfterWithdrawal(t *testing.T) {
+	bucket := mkBucket(t)
+	a, b := mkNode(t, bucket), mkNode(t, bucket)
+	a.mustCreate("ci")
+	all := a.mkAll("ci", "low", "top")
+	if _, _, err := a.PublishAll(t.Context(), all, PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Withdraw(t.Context(), "ci", all[0].Path.StorePath.HashPart()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.ClosurePresence(t.Context(), "ci", []nix.HashPart{all[1].Path.StorePath.HashPart()})
+	if err != nil || len(got.Absent) != 1 {
+		t.Errorf("%+v, %v; want the withdrawn one to be absent", got, err)
+	}
+}
+
 // rowsInMemory are paths of one cache, by number, and what they refer to.
 type rowsInMemory struct {
 	t    *testing.T
