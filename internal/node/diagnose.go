@@ -51,10 +51,11 @@ func Diagnose(err error) (sentence, hint string, ok bool) {
 		return old.Error(), "a bucket that was copied has the times of the copy: name a slot or a bookmark instead", true
 	}
 	if unknown, ok := errors.AsType[*wal.NoBookmarkError](err); ok {
+		known := "there are: " + strings.Join(unknown.Known, ", ")
 		if len(unknown.Known) == 0 {
-			return unknown.Error(), "there are none; set one with \"celler bookmark add NAME\"", true
+			known = "there are none; set one with \"celler bookmark add NAME\""
 		}
-		return unknown.Error(), "there are: " + strings.Join(unknown.Known, ", "), true
+		return unknown.Error(), known + "; a time is written as \"2 hours ago\" or 2026-03-01", true
 	}
 	if taken, ok := errors.AsType[*wal.BookmarkExistsError](err); ok {
 		return taken.Error(), fmt.Sprintf("choose another name, or \"celler bookmark remove %s\" first", taken.Name), true
