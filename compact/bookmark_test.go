@@ -208,6 +208,23 @@ func TestBookmarkBeforeTheFloorRises(t *testing.T) {
 	wantPast(t, b, 7, state)
 }
 
+// A round that has begun ends when a later celler says that it may not change anything.
+func TestFloorThatIsNotOurs(t *testing.T) {
+	b := memblob.New()
+	h := mkHistory(t, b, 5)
+	h.grow(12)
+	slow := &onSwap{Bucket: b, raise: func() {
+		if _, err := (wal.RootChange{}).Swap(t.Context(), b, func(r *wal.Root) error { r.MinWriter = 99; return nil }); err != nil {
+			t.Error(err)
+		}
+	}}
+	rep, err := compact.New(slow, aggressive()).Round(t.Context(), compact.Mode{})
+	root, rerr := wal.ReadRoot(t.Context(), b)
+	if !errors.Is(err, wal.ErrTooOld) || rerr != nil || root.Floor > 1 || rep.SlotsDeleted != 0 {
+		t.Errorf("%v, the floor is at %v and %d slots were deleted; want that this celler is too old", err, root.Floor, rep.SlotsDeleted)
+	}
+}
+
 // A snapshot of which tables are gone was swept in part, by a compactor that died: the
 // bookmark goes by the one before it.
 func TestBookmarkOnABrokenSnapshot(t *testing.T) {

@@ -67,6 +67,7 @@ func TestCompactionMutantsAreCaught(t *testing.T) {
 	}{
 		{"deletes before the floor is raised", compact.Mutants{DeleteBeforeFloor: true}, 2000},
 		{"no epoch fence", compact.Mutants{NoEpochFence: true}, 2000},
+		{"sweeps what somebody may yet install", compact.Mutants{SweepAll: true}, 2000},
 		{"tables of the lowest level", compact.Mutants{LowestLevel: true}, 2000},
 		{"no sessions in snapshots", compact.Mutants{NoSessions: true}, 2000},
 	} {
