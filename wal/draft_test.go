@@ -106,6 +106,34 @@ func TestADraftIsBuiltAgainAfterALostSlot(t *testing.T) {
 	})
 }
 
+// The same if somebody else takes the slot after that, which is left to others for a while.
+func TestADraftIsBuiltAgainOnAnotherState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := mkBucket(t)
+		other, _ := mustOpen(t, bucket, wal.Options{})
+		mustCommit(t, other, set("v", "1"))
+		l, st, _, hold := inFlight(t, bucket, wal.Options{})
+		mustCommit(t, other, set("v", "2"))
+		mustCatchUp(t, l)
+		release := hold()
+		var wg sync.WaitGroup
+		var n [2]int
+		for i := range n {
+			wg.Go(func() { mustCommit(t, l, built("x", fmt.Sprint(i), &n[i])) })
+			synctest.Wait()
+		}
+		time.Sleep(time.Second) // that is how long a commit takes, so others are left some time
+		release()
+		synctest.Wait()
+		l.Hint(mustCommit(t, other, waltest.Append("x", "other")))
+		wg.Wait()
+		if n != [2]int{1, 2} {
+			t.Errorf("built %v times, want the second twice", n)
+		}
+		wantDump(t, st, "v=2\nw=1\nx=0 other 1\n")
+	})
+}
+
 // Nothing is sent before ROOT was read for the slot before (I3).
 func TestADraftWaitsForRoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

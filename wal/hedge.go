@@ -34,8 +34,6 @@ const (
 	// lateFactor is how many times as long as nearly all others a request takes that is
 	// late. Who is merely slow is not overtaken by a second request often enough to pay.
 	lateFactor = 2
-	// maxHedgeCredit bounds how many hedges may come at once after a long time without.
-	maxHedgeCredit = 4
 	// maxStragglers is how many requests may be left to themselves at a time. Each holds
 	// a segment. If there are more, the bucket is not late but overloaded.
 	maxStragglers = 4
@@ -54,15 +52,14 @@ type hedge struct {
 	// Guarded by Log.mu.
 	took       []time.Duration // the last hedgeMemory
 	next       int             // where the next goes
-	credit     float64
 	stragglers int
 	notBefore  time.Time
 	stray      *reply // of a straggler; only a mutant looks at it
 }
 
-// began notes a request and returns after how long it will be late, or -1.
-func (h *hedge) began(now time.Time) time.Duration {
-	h.credit = min(h.credit+h.share, maxHedgeCredit)
+// late returns after how long a request that begins now will be late, or -1. What
+// happens more often than the share says is usual, and so not late.
+func (h *hedge) late(now time.Time) time.Duration {
 	if h.least < 0 || float64(len(h.took))*h.share < 2 || now.Before(h.notBefore) {
 		return -1
 	}
@@ -76,13 +73,9 @@ func (h *hedge) began(now time.Time) time.Duration {
 	return max(lateFactor*usual, h.least)
 }
 
-// allowed reports whether a request that is late may be sent again, and pays for it.
+// allowed reports whether a request that is late may be sent again.
 func (h *hedge) allowed(now time.Time) bool {
-	if h.credit < 1 || h.stragglers >= maxStragglers || now.Before(h.notBefore) {
-		return false
-	}
-	h.credit--
-	return true
+	return h.stragglers < maxStragglers && !now.Before(h.notBefore)
 }
 
 // answered notes how long a request took.
@@ -129,7 +122,7 @@ type flight struct {
 func (l *Log) ask(ctx context.Context, h *hedge, send func(ctx context.Context, again bool) reply) (_ reply, hedged bool) {
 	f := &flight{hedge: h, send: send, began: l.env.Now()}
 	l.mu.Lock()
-	f.late = h.began(f.began)
+	f.late = h.late(f.began)
 	if l.o.Mutants.anyAnswer() && h.stray != nil {
 		f.decided, f.reply, h.stray = true, *h.stray, nil
 	}
@@ -217,8 +210,7 @@ func (l *Log) landed(f *flight, r reply, again bool, began time.Time) {
 		}
 		return
 	}
-	// Of two answers, that it was created is worth more than that it exists.
-	if !f.decided || errors.Is(f.reply.err, blob.ErrExist) && r.err == nil {
+	if !f.decided {
 		f.decided, f.second, f.reply = r.decides(), again, r
 	}
 	l.wakeSequencer()
