@@ -2,7 +2,9 @@ package chunkstore_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/celler/celler/blob/chunk"
@@ -118,5 +120,57 @@ func BenchmarkVerify(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// BenchmarkBatch takes in what is new: a program, in frames of the usual length.
+func BenchmarkBatch(b *testing.B) {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	nar, err := os.ReadFile(self)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := newDirectory()
+	s := mkStore(b, nowhere{}, d, chunkstore.Options{ProofKey: testKey, Profile: mustProfile(b, chunk.DefaultProfile), FrameBytes: 512 << 10})
+	p := mkPusher(b, s, d)
+	p.p, p.frame = mustProfile(b, chunk.DefaultProfile), 512<<10
+	type sent struct {
+		names []chunk.Name
+		sizes []uint32
+		data  []byte
+	}
+	var frames []sent
+	plain := make([]byte, 0, p.frame)
+	f := sent{}
+	pieces := p.pieces(b, nar)
+	for i, c := range pieces {
+		f.names, f.sizes, plain = append(f.names, c.ref.Name), append(f.sizes, uint32(len(c.data))), append(plain, c.data...)
+		if i+1 == len(pieces) || len(plain)+len(pieces[i+1].data) > p.frame {
+			f.data = p.enc.EncodeAll(plain, nil)
+			frames, f, plain = append(frames, f), sent{}, plain[:0]
+		}
+	}
+	b.SetBytes(int64(len(nar)))
+	b.ReportAllocs()
+	for b.Loop() {
+		d.forget()
+		batch, err := s.Batch(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		err = batch.Begin(chunk.SHAState{}, nil)
+		for _, f := range frames {
+			err = errors.Join(err, batch.Frame(b.Context(), f.names, f.sizes, f.data))
+		}
+		if err = errors.Join(err, batch.End(b.Context())); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := batch.Settle(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		batch.Close()
 	}
 }

@@ -31,6 +31,16 @@ func newDirectory() *directory {
 	return &directory{epoch: 1, chunks: make(map[chunk.ID]chunk.Location), refs: make(map[chunk.Ref]chunk.Location), packs: make(map[chunk.PackID]chunk.Layout), ids: make(map[chunk.PackID][]chunk.ID), dead: make(map[chunk.PackID][]chunk.Range)}
 }
 
+// forget makes it a directory that knows nothing.
+func (d *directory) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.chunks)
+	clear(d.refs)
+	clear(d.packs)
+	clear(d.ids)
+}
+
 func (d *directory) LookupChunks(_ context.Context, ids []chunk.ID) ([]chunk.Location, []bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
