@@ -20,12 +20,14 @@ type loggedStore struct {
 	fakeStore
 	logs   map[string]string
 	closed atomic.Int64
+	broken atomic.Int64 // times that a broken one was opened
 }
 
 func (s *loggedStore) BuildLog(drv string) (io.ReadCloser, error) {
 	text, ok := s.logs[drv]
 	switch {
 	case text == "broken":
+		s.broken.Add(1)
 		return io.NopCloser(io.MultiReader(strings.NewReader("so far"), iotest.ErrReader(errors.New("the log is broken")))), nil
 	case text == "long":
 		return &longLog{store: s, left: longLogBytes}, nil
@@ -98,6 +100,9 @@ func TestPushSendsLogs(t *testing.T) {
 	}
 	if res := push(PushOptions{}); res.Logs != 1 || len(got) != 1 || got["one.drv"] != "building one\n" {
 		t.Errorf("%+v, logs %q; want the one", res, got)
+	}
+	if n := s.broken.Load(); n != 1 {
+		t.Errorf("a log that is broken was read %d times", n)
 	}
 	if len(notes) != 1 || !strings.Contains(notes[0], "the log is broken") {
 		t.Errorf("notes %q", notes)

@@ -206,10 +206,11 @@ func TestSurveyKnownMissing(t *testing.T) {
 		s.top("up")
 		s.infos[0].Sigs = []nix.Signature{mustSignature(t, "up-1")}
 		s.top("lost")
-		s.top("there", mkPath("lost"), mkPath("up"))
+		s.top("low")
+		s.top("there", mkPath("lost"), mkPath("up"), mkPath("low"))
 		s.top("top", mkPath("there"))
 		f := newSurveyServer(t, &s)
-		f.have[mkPath("there").Base()] = true
+		f.have[mkPath("there").Base()], f.have[mkPath("low").Base()] = true, true
 		var paths []nix.StorePath
 		for _, root := range roots {
 			paths = append(paths, mkPath(root))

@@ -114,14 +114,15 @@ func TestDeltaPathsRefused(t *testing.T) {
 	if got.Closure == nil || got.Closure.Paths != 1 || got.Missing.Has(wire.DeltaQueryPaths-1) || !got.Missing.Has(0) || !got.Missing.Has(wire.DeltaQueryPaths-2) {
 		t.Errorf("the longest question: closure %+v", got.Closure)
 	}
-	past := mkNode(t, nil, withDelta, func(o *nodeOptions) { o.http.Past = "yesterday" })
-	past.askPaths("ci", past.root(), hashPart).want(t, 405, "")
-	without := mkNode(t, nil)
-	without.mkCache("ci", false)
-	var config wire.CacheConfig
-	without.call("GET", "/_api/v1/cache-config/ci", without.root(), nil).want(t, 200, "").json(t, &config)
-	if config.Celler.Closures {
-		t.Error("questions about closures are announced by a server that answers none")
+	for status, other := range map[int]*node{
+		405: mkNode(t, n.bucket, withDelta, func(o *nodeOptions) { o.http.Past = "yesterday" }),
+		404: mkNode(t, n.bucket),
+	} {
+		var config wire.CacheConfig
+		other.call("GET", "/_api/v1/cache-config/ci", other.root(), nil).want(t, 200, "").json(t, &config)
+		if config.Celler.Closures {
+			t.Error("questions about closures are announced by a server that answers none")
+		}
+		other.askPaths("ci", other.root(), hashPart).want(t, status, "")
 	}
-	without.askPaths("ci", without.root(), hashPart).want(t, 404, "")
 }
