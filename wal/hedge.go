@@ -122,7 +122,9 @@ type flight struct {
 func (l *Log) ask(ctx context.Context, h *hedge, send func(ctx context.Context, again bool) reply) (_ reply, hedged bool) {
 	f := &flight{hedge: h, send: send, began: l.env.Now()}
 	l.mu.Lock()
-	f.late = h.late(f.began)
+	if f.late = h.late(f.began); f.late >= l.o.CallTimeout {
+		f.late = -1 // it has ended by then
+	}
 	if l.o.Mutants.anyAnswer() && h.stray != nil {
 		f.decided, f.reply, h.stray = true, *h.stray, nil
 	}

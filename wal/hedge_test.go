@@ -201,6 +201,34 @@ func TestStragglersAreFew(t *testing.T) {
 	})
 }
 
+// However long requests take, none is waited for in order to send it again that has ended
+// by its time-out.
+func TestNothingIsLateAfterItsTimeOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		longest := time.Duration(0)
+		env := wal.Env{Sleep: func(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+			longest = max(longest, d)
+			var fired <-chan time.Time
+			if d >= 0 {
+				fired = time.After(d)
+			}
+			select {
+			case <-ctx.Done():
+			case <-wake:
+			case <-fired:
+			}
+		}}
+		l, _, road := hedged(t, mkBucket(t), wal.Options{Env: env, HedgeShare: 0.05, CallTimeout: 2 * time.Second})
+		for n := range 60 {
+			road.plan(trip{there: time.Hour})
+			mustCommit(t, l, set("x", fmt.Sprint(n)))
+		}
+		if longest > 2*time.Second {
+			t.Errorf("a request of at most 2 s was to be sent again after %v", longest)
+		}
+	})
+}
+
 // A bucket that has no time for a second writer of one key is not asked again soon.
 func TestABusyBucketIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
