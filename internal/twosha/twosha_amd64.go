@@ -3,7 +3,7 @@
 package twosha
 
 // paired is whether the processor has what blocks needs. It does not change.
-var paired = detect()
+var paired = detect() //nolint:gochecknoglobals // a constant that takes an instruction to know
 
 // Paired reports whether Blocks computes both at a time.
 func Paired() bool { return paired }
