@@ -49,8 +49,8 @@ func TestContention(t *testing.T) {
 func TestBuildingIsNotWaitedFor(t *testing.T) {
 	for _, replicas := range []int{1, 3} {
 		rep := contend(t, waltest.Contention{Replicas: replicas, Hints: true, Forward: true, Work: 300 * time.Microsecond})
-		if rep.SlowestP99 > 500*time.Millisecond || rep.Segments < 9.5 {
-			t.Errorf("%d replicas: the slowest has a p99 of %v, and there are %.1f commits a second, want at most 500 ms and at least 9.5, as many as without work", replicas, rep.SlowestP99, rep.Segments)
+		if rep.SlowestP99 > 600*time.Millisecond || rep.Segments < 9.5 {
+			t.Errorf("%d replicas: the slowest has a p99 of %v, and there are %.1f commits a second, want at most 600 ms and at least 9.5, as many as without work", replicas, rep.SlowestP99, rep.Segments)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestStallsAreNotWaitedFor(t *testing.T) {
 	for _, c := range []struct {
 		after    time.Duration
 		from, to time.Duration
-	}{{0, 0, 600 * time.Millisecond}, {-1, time.Second, time.Minute}} {
+	}{{0, 0, 700 * time.Millisecond}, {-1, time.Second, time.Minute}} {
 		rep := contend(t, waltest.Contention{Replicas: 3, Hints: true, Forward: true, Put: slow, Options: wal.Options{HedgeAfter: c.after}})
 		if rep.P99 < c.from || rep.P99 > c.to {
 			t.Errorf("HedgeAfter %v: p99 %v, want %v to %v", c.after, rep.P99, c.from, c.to)
