@@ -193,7 +193,7 @@ func (m *Mark) PurgeDone(ctx context.Context, packs []chunk.PackID) error {
 				if err != nil {
 					return nil, err
 				}
-				if !p.Condemned.Purge || known && !onlyHoles(&p) {
+				if !p.Condemned.Purge || known && !onlyHoles(&p) && !m.catalog.mutants.noHoleCheck() {
 					continue
 				}
 				p.Condemned.Purge = false

@@ -25,3 +25,4 @@ func (Mutants) noSideCheck() bool    { return false }
 func (Mutants) noRebuildFence() bool { return false }
 func (Mutants) noProofs() bool       { return false }
 func (Mutants) noRecountFence() bool { return false }
+func (Mutants) noHoleCheck() bool    { return false }

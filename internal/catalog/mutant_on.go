@@ -35,6 +35,9 @@ type Mutants struct {
 	// NoPurgeFence takes what was purged for done although a later collection has begun, whose
 	// removals the one that looked does not know.
 	NoPurgeFence bool
+	// NoHoleCheck takes what was purged for done although what is dead is still in the
+	// bucket.
+	NoHoleCheck bool
 	// NoMoveFence moves packs into an object however long ago its upload began, when a sweep
 	// may have taken it for an orphan. (I8)
 	NoMoveFence bool
@@ -68,3 +71,4 @@ func (m Mutants) noSideCheck() bool    { return m.NoSideCheck }
 func (m Mutants) noRebuildFence() bool { return m.NoRebuildFence }
 func (m Mutants) noProofs() bool       { return m.NoProofs }
 func (m Mutants) noRecountFence() bool { return m.NoRecountFence }
+func (m Mutants) noHoleCheck() bool    { return m.NoHoleCheck }

@@ -21,6 +21,7 @@ func TestMutantsAreCaught(t *testing.T) {
 		harm   func(t *testing.T, m Mutants) bool
 	}{
 		{"a late collection says that what another purges is done", Mutants{NoPurgeFence: true}, purgeIsForgotten},
+		{"what is to be purged is said to be gone before it is", Mutants{NoHoleCheck: true}, purgeEndsEarly},
 		{"two recounts put the same right", Mutants{NoRecountFence: true}, countsAreWrong},
 		{"recipes go that paths have come to name", Mutants{NoRecipeCheck: true}, pushedAgainIsLost},
 		{"packs are moved into what may have been swept", Mutants{NoMoveFence: true}, movedIntoNothing},
@@ -99,6 +100,28 @@ func purgeIsForgotten(t *testing.T, m Mutants) bool {
 		t.Fatal(err)
 	}
 	return !p.Condemned.Purge // though nothing of the second is even condemned
+}
+
+// purgeEndsEarly has a chunk die in a pack that was written again, before that is noted.
+func purgeEndsEarly(t *testing.T, m Mutants) bool {
+	n := mkNode(t, mkBucket(t)).breakRules(m)
+	n.mustCreate("ci")
+	pack := mkPack(1, 1, 2)
+	n.mustPublish(mkPublication(t, "ci", "x", pack))
+	mark := n.mustMark()
+	n.mustWithdraw("x", true)
+	mark.mustRemoveRecipes(t, n.mustUnreferenced())
+	if _, err := mark.Condemn(t.Context(), mark.Seen(), []DeadChunks{{Pack: pack.Layout.ID, Chunks: []DeadChunk{{Index: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := mark.PurgeDone(t.Context(), []chunk.PackID{pack.Layout.ID}); err != nil {
+		t.Fatal(err)
+	}
+	p, known, err := readPack(n.db, pack.Layout.ID)
+	if err != nil || !known {
+		t.Fatalf("the pack is known: %v, %v", known, err)
+	}
+	return !p.Condemned.Purge && !onlyHoles(&p)
 }
 
 // countsAreWrong has a node count while another does.
