@@ -44,7 +44,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Errorf("the server did not become ready on the socket; it ended with %v", c.Wait())
 		return
 	}
-	res, err := http.Get("http://" + socket.Addr().String() + "/healthz") //nolint:noctx // a test
+	res, err := http.Get("http://" + socket.Addr().String() + "/healthz")
 	if err != nil {
 		t.Error(err)
 	} else {

@@ -69,8 +69,7 @@ func explainClient(err error) (verdict, bool) {
 		v.hints = hinted.hints
 		return v, true
 	}
-	var stopped *stoppedError
-	if errors.As(err, &stopped) {
+	if stopped, ok := errors.AsType[*stoppedError](err); ok {
 		v := explain(stopped.Err)
 		v.code = exitPartly
 		return v, true

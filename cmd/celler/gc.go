@@ -201,8 +201,8 @@ func (c *gcStatusCmd) Run(ctx context.Context, a *app) error {
 	if a.ui.JSON() {
 		return a.ui.Value(st)
 	}
-	switch {
-	case st.Last == nil:
+	switch st.Last {
+	case nil:
 		a.ui.Data("no round has ended yet")
 	default:
 		r := &st.Last.Report

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // printCode runs its arguments as a command and prints its exit code: testscript
 // itself only tells failure from success.
 func printCode() {
-	c := exec.Command(os.Args[1], os.Args[2:]...) //nolint:noctx // a process of one line
+	c := exec.Command(os.Args[1], os.Args[2:]...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := c.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -77,7 +77,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	name := args[0]
 	path, err := exec.LookPath("celler")
 	ts.Check(err)
-	c := exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0"}, args[1:]...)...) //nolint:noctx // stopped by stopServer
+	c := exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0"}, args[1:]...)...) // stopped by stopServer
 	c.Dir = ts.MkAbs(".")
 	for _, variable := range []string{"HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "ATTIC_SERVER_TOKEN_HS256_SECRET_BASE64", "CELLER_SERVER_TOKEN_HS256_SECRET_BASE64"} {
 		if value := ts.Getenv(variable); value != "" {

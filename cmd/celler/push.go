@@ -63,7 +63,7 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }() // only read from
 	return each(a, references, func(reference string) error { return c.push(ctx, a, store, reference, paths, policy) })
 }
 

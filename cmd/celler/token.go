@@ -64,7 +64,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	token := ""
+	var token string
 	if remote != nil {
 		token, err = mintRemote(ctx, a, *remote, request)
 	} else {

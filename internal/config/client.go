@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -73,9 +74,7 @@ func LoadClient(env Env) (*Client, error) {
 		if one.DefaultServer != "" {
 			c.DefaultServer = one.DefaultServer
 		}
-		for name, s := range one.Servers {
-			c.Servers[name] = s
-		}
+		maps.Copy(c.Servers, one.Servers)
 	}
 	return c, nil
 }

@@ -84,14 +84,7 @@ func trimPrefix(s, prefix string) string {
 }
 
 func keyText(key toml.Key) string {
-	text := ""
-	for i, part := range key {
-		if i > 0 {
-			text += "."
-		}
-		text += part
-	}
-	return text
+	return strings.Join(key, ".")
 }
 
 // WriteFile replaces a file in one step: the body is written and synced beside it

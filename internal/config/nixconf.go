@@ -49,10 +49,8 @@ func (n *NixConf) Value(name string) (string, bool) {
 // goes to the end of the last line that counts; if no line does, a new one with
 // "extra-" at its front is added, which keeps what the system's own nix.conf says.
 func (n *NixConf) AddWord(name, word string) bool {
-	for _, have := range n.Words(name) {
-		if have == word {
-			return false
-		}
+	if slices.Contains(n.Words(name), word) {
+		return false
 	}
 	lines := n.effective(name)
 	if len(lines) == 0 {
@@ -165,10 +163,8 @@ func splitSetting(line string) (name, value string, ok bool) {
 }
 
 func stripComment(line string) string {
-	if i := strings.IndexByte(line, '#'); i >= 0 {
-		return line[:i]
-	}
-	return line
+	before, _, _ := strings.Cut(line, "#")
+	return before
 }
 
 // valueEnd is where the last word of an assignment ends, before spaces and comment.

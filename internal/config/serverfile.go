@@ -139,7 +139,7 @@ func (f *File) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 		}
 	}
 	var v any = f.tree
-	for _, part := range strings.Split(flag.Name, ".") {
+	for part := range strings.SplitSeq(flag.Name, ".") {
 		section, ok := v.(map[string]any)
 		if !ok {
 			return nil, nil

@@ -33,7 +33,7 @@ func refuseWrite(op string) error {
 	return &blob.Error{Op: op, Kind: blob.KindReadOnly, Err: errors.New("this server shows the past and writes nothing")}
 }
 
-var errNoKeyYet = errors.New("the bucket had no token secret then; configure one, or choose a later point") //nolint:gochecknoglobals // an error value
+var errNoKeyYet = errors.New("the bucket had no token secret then; configure one, or choose a later point")
 
 // openPast takes the place of openBuckets, openFormat and openLog in a node that shows
 // the past: nothing is probed, founded or written, and the index is one of its own that

@@ -163,7 +163,7 @@ func (g *golden) beside(owner nixtest.Path) {
 	put(catalog.SideDebugInfo, goldenBuildID+".debug", catalog.OwnerPath, path, `{"archive":"../nar/x.nar","member":"lib/debug"}`)
 	put(catalog.SideRealisation, goldenRealisation, catalog.OwnerUpload, goldenFile("claimed"), `{"id":"sha256:01!out"}`)
 	put(catalog.SideBuildTrace, short+"/out.doi", catalog.OwnerPath, path, `{"outPath":"x"}`)
-	log := append(g.noise(23).Contents, "the end of a long log\n"...)
+	log := slices.Concat(g.noise(23).Contents, []byte("the end of a long log\n"))
 	res, err := g.chunks.Write(g.ctx(), bytes.NewReader(log))
 	g.must(err)
 	g.then(g.cat.PutSide(g.ctx(), catalog.SideUpload{

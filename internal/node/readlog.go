@@ -67,7 +67,7 @@ func ReadLog(ctx context.Context, b config.Buckets, q LogQuery, found func(LogRa
 	}
 }
 
-var errEnough = errors.New("enough") //nolint:gochecknoglobals // an error value
+var errEnough = errors.New("enough")
 
 // slots works out which slots are asked for, at most those there are.
 func (q *LogQuery) slots(ctx context.Context, bucket blob.Bucket) (first, last wal.Seq, err error) {

@@ -157,7 +157,7 @@ func (x *restorer) pathsDiff(d *cacheDiff, thenID catalog.CacheID) error {
 			return fmt.Errorf("compare cache %q with what it was: %w", string(d.Name), firstOf(errThen, errNow))
 		}
 		var err error
-		order := 0
+		var order int
 		switch {
 		case !moreNow:
 			order = -1

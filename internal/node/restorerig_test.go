@@ -291,7 +291,8 @@ func (r *rig) expect(req RestoreRequest, then, before map[string]string, rep Res
 			want[key] = then[key]
 		}
 		// The newest revision is the one that is kept.
-		root := filepath.Base(strings.Fields(then[key][strings.Index(then[key], "}"):])[3])
+		_, newest, _ := strings.Cut(then[key], "}")
+		root := filepath.Base(strings.Fields(newest)[2])
 		r.closure(req, then, before, want, lost, []string{root})
 		return want
 	}
