@@ -223,6 +223,7 @@ func TestNothingIsLateAfterItsTimeOut(t *testing.T) {
 			road.plan(trip{there: time.Hour})
 			mustCommit(t, l, set("x", fmt.Sprint(n)))
 		}
+		synctest.Wait() // the sequencer sleeps
 		if longest > 2*time.Second {
 			t.Errorf("a request of at most 2 s was to be sent again after %v", longest)
 		}
