@@ -31,6 +31,34 @@ type deltaNar struct {
 	size int64
 	hash [32]byte
 	segs []*deltaSegment
+
+	joined []byte // one receipt for all segments, or nil
+}
+
+// receipts are what a commit of the NAR brings.
+func (n *deltaNar) receipts() (rs [][]byte) {
+	if n.joined != nil {
+		return [][]byte{n.joined}
+	}
+	for _, seg := range n.segs {
+		rs = append(rs, seg.receipt)
+	}
+	return rs
+}
+
+// stale forgets a receipt that stands for chunks that have gone, and reports whether there
+// is such a receipt.
+func (n *deltaNar) stale(i int) bool {
+	if i < 0 || i >= len(n.receipts()) {
+		return false
+	}
+	for j, seg := range n.segs {
+		if j == i || n.joined != nil {
+			seg.receipt = nil
+		}
+	}
+	n.joined = nil
+	return true
 }
 
 // deltaSegment is a stretch of a NAR.
@@ -248,6 +276,25 @@ func (d *deltaClient) fill(ctx context.Context, nars []*deltaNar, between func()
 		d.c.violate("%s has sent everything %d times in %v, and there is always something missing", d.name, 2*simPatience, took)
 	}
 	return false
+}
+
+// join makes one receipt of all of a NAR.
+func (d *deltaClient) join(ctx context.Context, n *deltaNar) bool {
+	if len(n.receipts()) == 1 {
+		return true
+	}
+	body, err := json.Marshal(wire.JoinRequest{Receipts: n.receipts()})
+	if err != nil {
+		panic(err)
+	}
+	a := d.retrying(ctx, func() *answer { return d.call("POST", d.url("join"), "application/json", body) })
+	var result wire.JoinResult
+	if a == nil || !d.decode(a, &result) {
+		return false
+	}
+	n.joined = result.Receipt
+	d.c.counted(func(r *DeltaResult) { r.Joined++ })
+	return true
 }
 
 const (

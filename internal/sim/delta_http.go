@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/celler/celler/blob/chunk"
@@ -171,8 +172,11 @@ func (k *caller) call(method, path, contentType string, body []byte) *answer {
 	if err == nil {
 		k.seq = max(k.seq, seq)
 	}
-	if err != nil && method == http.MethodPost && (a.status == http.StatusOK || a.status == http.StatusConflict) {
+	if err != nil && method == http.MethodPost && !strings.Contains(path, "/join?") && (a.status == http.StatusOK || a.status == http.StatusConflict) {
 		c.violate("%s: %s is answered %d without a position: %.300s", k.name, path, a.status, a.body.Bytes())
+	}
+	if method == http.MethodPost && bytes.Contains(a.body.Bytes(), []byte(wire.ErrorIncompleteNar)) {
+		c.violate("%s: %s is answered as if it was a download: %.300s", k.name, path, a.body.Bytes())
 	}
 	return a
 }
@@ -221,8 +225,8 @@ type request struct {
 	rng                       *rand.Rand
 }
 
-// linger is called where a request may take its time: between two of its bytes, and when
-// it has been looked up which chunks are known.
+// linger is called where a request may take its time: between two of its bytes, when it
+// has been looked up which chunks are known, and when packs have been uploaded.
 func (q *request) linger(ctx context.Context) {
 	c, name := q.caller.c, q.caller.name
 	for range 1 + q.rng.IntN(2) {

@@ -36,7 +36,7 @@ func TestDeltaMutantsAreCaught(t *testing.T) {
 			}
 			for seed := from; seed < from+mutantSeeds; seed++ {
 				tr := deltaTrial(seed)
-				tr.Pushers = 0
+				tr.Pushers, tr.Operators = 0, 0
 				c.broken(&tr)
 				if res := runCollecting(t, tr); res.Violation != "" {
 					t.Logf("caught at seed %d: %.300s", seed, res.Violation)

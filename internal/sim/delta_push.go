@@ -22,6 +22,7 @@ type DeltaResult struct {
 	Known     int // paths that were committed though they were there
 	Broken    int // pushes that were broken off
 	Resumed   int // that went on with receipts of an earlier one
+	Joined    int // receipts of NARs
 	Pinned    int // paths, by their commits
 	Verified  int // paths that were read back from a server
 	Thefts    int // attempts to get at what another tenant has
@@ -35,13 +36,14 @@ func (r *DeltaResult) add(o DeltaResult) {
 	r.Known += o.Known
 	r.Broken += o.Broken
 	r.Resumed += o.Resumed
+	r.Joined += o.Joined
 	r.Pinned += o.Pinned
 	r.Verified += o.Verified
 	r.Thefts += o.Thefts
 }
 
 func (r *DeltaResult) idle() bool {
-	return slices.Contains([]int{r.Asked, r.Lost, r.Committed, r.Refused, r.Known, r.Broken, r.Resumed, r.Pinned, r.Verified, r.Thefts}, 0)
+	return slices.Contains([]int{r.Asked, r.Lost, r.Committed, r.Refused, r.Known, r.Broken, r.Resumed, r.Joined, r.Pinned, r.Verified, r.Thefts}, 0)
 }
 
 // counted adds to what became of pushes by chunks.
@@ -130,7 +132,7 @@ func (d *deltaClient) push(ctx context.Context, kept map[string]*deltaNar, names
 			return false
 		}
 		d.drop(nars)
-		if !between() {
+		if n := nars[d.rng.IntN(len(nars))]; d.rng.IntN(3) == 0 && !d.join(ctx, n) || !between() {
 			return false
 		}
 		done, again := d.commit(ctx, nars, pin)
@@ -174,13 +176,6 @@ func (n *deltaNar) commitPath(deriver string, receipts [][]byte) wire.CommitPath
 		p.References = append(p.References, simPath(ref).Base())
 	}
 	return p
-}
-
-func (n *deltaNar) receipts() (rs [][]byte) {
-	for _, seg := range n.segs {
-		rs = append(rs, seg.receipt)
-	}
-	return rs
 }
 
 // commit commits paths. Each time that it asks it gives them another deriver, so that what
@@ -258,10 +253,8 @@ func (d *deltaClient) refused(a *answer, nars []*deltaNar) bool {
 	ok := err == nil && e.Name == wire.ErrorChunksMissing && len(e.Missing) > 0
 	for _, m := range e.Missing {
 		ok = ok && m.Path >= 0 && m.Path < len(nars) && len(m.Receipts) > 0
-		for _, j := range m.Receipts {
-			if ok = ok && j >= 0 && j < len(nars[m.Path].segs); ok {
-				nars[m.Path].segs[j].receipt = nil
-			}
+		for k := len(m.Receipts) - 1; ok && k >= 0; k-- {
+			ok = nars[m.Path].stale(m.Receipts[k])
 		}
 	}
 	if !ok {

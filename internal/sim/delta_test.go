@@ -8,6 +8,7 @@ import "testing"
 func deltaTrial(seed uint64) Collecting {
 	return Collecting{
 		Seed: seed, Nodes: int(2 + seed%2), Deltas: 3, Thieves: 1, Ops: 6, Pushers: int(seed / 2 % 2), Collectors: int(1 + seed/3%2), Rounds: 8,
+		Operators: int(seed / 5 % 2), Compactors: int(seed / 4 % 2),
 		Restarts: int(seed % 3), Freezes: int(seed % 5), FaultRate: 0.02 * float64(seed%4),
 	}
 }

@@ -14,7 +14,7 @@ type directory struct {
 }
 
 // lingering is the key of a function in a context that is called when a push has looked
-// up which chunks are known.
+// up which chunks are known, and when it has uploaded packs.
 type lingering struct{}
 
 // turns is the key of the name of who makes a request that may go on at the same time as
@@ -58,7 +58,7 @@ func (d directory) PackLayout(ctx context.Context, id chunk.PackID) (chunk.Layou
 }
 
 func (d directory) CommitPacks(ctx context.Context, packs []chunk.NewPack) error {
-	d.turn(ctx)
+	linger(ctx)
 	if d.c.Unsettled {
 		return nil
 	}

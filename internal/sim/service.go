@@ -11,12 +11,14 @@ import (
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/index"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/wal"
 )
 
 // service is what a node of a [Collecting] does for clients, from one start to the next:
 // the real catalog and the real chunk store.
 type service struct {
 	n      *node
+	log    *wal.Log
 	cat    *catalog.Catalog
 	db     *index.DB
 	chunks *chunkstore.Store
@@ -49,7 +51,7 @@ func (c *collecting) serve(n *node) error {
 	if err != nil {
 		return err
 	}
-	s := &service{n: n, cat: cat, db: db, chunks: chunks}
+	s := &service{n: n, log: l, cat: cat, db: db, chunks: chunks}
 	if c.Deltas > 0 {
 		s.handler = c.handler(s)
 	}
@@ -70,6 +72,9 @@ func (c *collecting) unserve(n *node) {
 		return
 	}
 	s.crash()
+	if c.Deltas > 0 { // commits do not end with the request, as they would in a crash
+		_ = s.log.Close() // it never fails
+	}
 	s.calls.Wait()
 	if err := s.chunks.Close(); err != nil {
 		c.violate("close the chunk store of %s: %v", n.name, err)
