@@ -244,12 +244,12 @@ func (c *collecting) perform(ctx context.Context, s *service, q *request) (a *an
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)() // a crash ends it
 	name := q.caller.name
-	if c.w.time().Sub(s.polled) > simStale {
+	if now := c.w.time().UnixNano(); now-s.polled.Load() > int64(simStale) {
 		_, err := s.cat.CatchUp(ctx)
 		if c.next(name); err != nil {
 			return nil
 		}
-		s.polled = c.w.time()
+		s.polled.Store(now)
 	}
 	ctx = context.WithValue(context.WithValue(ctx, turns{}, name), lingering{}, func() { q.linger(ctx) })
 	body := &slowBody{src: q.body, cut: q.cut, pause: func() { q.linger(ctx) }}

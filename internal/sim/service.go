@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/celler/celler/blob/chunk"
@@ -24,7 +25,7 @@ type service struct {
 	chunks *chunkstore.Store
 
 	handler http.Handler // nil if nobody speaks HTTP
-	polled  time.Time    // when it last looked for what others have written
+	polled  atomic.Int64 // when it last looked for what others have written, in Unix nanoseconds
 
 	ctx   context.Context //nolint:containedctx // the life of the process
 	crash context.CancelFunc
