@@ -235,7 +235,7 @@ func (f founder) GetIf(_ context.Context, key blob.Key, old blob.Tag) ([]byte, b
 	case old != "" && o.tag == old:
 		return nil, o.tag, blob.ErrUnchanged
 	}
-	return o.body, o.tag, nil
+	return slices.Clone(o.body), o.tag, nil
 }
 
 func (f founder) Create(_ context.Context, key blob.Key, body []byte) (blob.Tag, error) {
