@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/internal/catalog"
@@ -37,7 +40,7 @@ func (r *round) findCopies(ctx context.Context, s *catalog.Snapshot, nars []cata
 	if len(named.packs) == 0 {
 		return nil
 	}
-	secret, epochs := map[chunk.ID]bool{}, map[uint32]bool{}
+	secret, sizes, epochs := map[chunk.ID]bool{}, map[uint32]bool{}, map[uint32]bool{}
 	for _, id := range slices.SortedFunc(maps.Keys(named.packs), chunk.PackID.Compare) {
 		pm := named.packs[id]
 		p, ok, err := s.Pack(id)
@@ -50,6 +53,11 @@ func (r *round) findCopies(ctx context.Context, s *catalog.Snapshot, nars []cata
 		for e := id.Epoch - min(copiesApart, id.Epoch); e <= id.Epoch+copiesApart; e++ {
 			epochs[e] = true
 		}
+		for i, size := range p.Layout.Sizes {
+			if i < pm.chunks && pm.live.has(i) {
+				sizes[size] = true
+			}
+		}
 		h := suspect{p.Layout.Where(), p.Layout.Bytes, []chunk.PackID{id}}
 		for _, ids := range r.idsOf(ctx, &h) {
 			for i, id := range ids {
@@ -60,22 +68,48 @@ func (r *round) findCopies(ctx context.Context, s *catalog.Snapshot, nars []cata
 		}
 	}
 	delete(secret, chunk.ID{}) // of holes
-	suspects, err := r.suspects(ctx, s, named, epochs)
+	delete(sizes, 0)
+	suspects, err := r.suspects(ctx, s, named, sizes, epochs)
 	if err != nil {
 		return err
 	}
-	for i, h := range suspects {
-		r.o.Progress(Progress{Phase: "look for copies", Done: i, Total: len(suspects)})
-		for id, ids := range r.idsOf(ctx, h) {
-			if slices.ContainsFunc(ids, func(id chunk.ID) bool { return secret[id] }) {
-				r.copies[id] = true
-			}
-		}
+	if err := r.compare(ctx, suspects, secret); err != nil {
+		return fmt.Errorf("look for copies of what is to be purged: %w", err)
 	}
 	if err := r.mark.Purge(ctx, r.copies); err != nil {
 		return fmt.Errorf("mark packs to be purged: %w", err)
 	}
 	return nil
+}
+
+// footersAtOnce is how many footers are read at a time: each is a request and little more.
+const footersAtOnce = 16
+
+// compare adds those packs of the suspects to the copies that have chunks of the secret.
+func (r *round) compare(ctx context.Context, suspects []*suspect, secret map[chunk.ID]bool) error {
+	var mu sync.Mutex // guards done and r.copies
+	done := 0
+	var g errgroup.Group
+	g.SetLimit(footersAtOnce)
+	for _, h := range suspects {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			packs := r.idsOf(ctx, h)
+			mu.Lock()
+			defer mu.Unlock()
+			for id, ids := range packs {
+				if slices.ContainsFunc(ids, func(id chunk.ID) bool { return secret[id] }) {
+					r.copies[id] = true
+				}
+			}
+			done++
+			r.o.Progress(Progress{Phase: "look for copies", Done: done, Total: len(suspects)})
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // suspect is an object with those of its packs that may have copies.
@@ -86,8 +120,9 @@ type suspect struct {
 }
 
 // suspects returns where chunks died and were not removed, and what was stored at about
-// the same time as the named packs.
-func (r *round) suspects(ctx context.Context, s *catalog.Snapshot, named *marks, epochs map[uint32]bool) (all []*suspect, err error) {
+// the same time as the named packs, if there is a chunk of a length that is wanted: a copy
+// is as long as the chunk.
+func (r *round) suspects(ctx context.Context, s *catalog.Snapshot, named *marks, sizes map[uint32]bool, epochs map[uint32]bool) (all []*suspect, err error) {
 	byObject := map[chunk.PackID]*suspect{}
 	for p, err := range s.Packs() {
 		if err == nil {
@@ -99,6 +134,9 @@ func (r *round) suspects(ctx context.Context, s *catalog.Snapshot, named *marks,
 		id, at := p.Layout.ID, p.Layout.Where()
 		var dead holder
 		if dead.add(p); p.Condemned.Purge || named.packs[id] != nil || dead.dead == 0 && !epochs[id.Epoch] {
+			continue
+		}
+		if !slices.ContainsFunc(p.Layout.Sizes, func(size uint32) bool { return sizes[size] }) {
 			continue
 		}
 		h := byObject[at]

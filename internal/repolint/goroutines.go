@@ -20,6 +20,7 @@ func goroutines() map[string]string {
 		"client/push.go upload":               "upload, before it returns",
 		"client/upload.go dump":               "narDump.stop, which put always calls",
 		"cmd/celler/watch.go Run":             "Run, before it returns",
+		"gc/copies.go compare":                "compare, before it returns",
 		"httpapi/narbody.go startBody":        "narBody.close, which the handler always calls",
 		"index/bootstrap.go fetchTables":      "fetchTables, before it returns",
 		"internal/agent/lane.go start":        "Agent.Run, before it returns",
