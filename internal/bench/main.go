@@ -100,6 +100,11 @@ func run(ctx context.Context, s settings, only, write string, out io.Writer) (er
 			return fmt.Errorf("scenario %s: %w", sc.name, err)
 		}
 		l.stopAll()
+		if write != "" { // what was measured is kept, whatever comes
+			if err := replaceTable(write, l.table(), true); err != nil {
+				return err
+			}
+		}
 	}
 	table := l.table()
 	fmt.Fprint(out, table)

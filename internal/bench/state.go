@@ -34,6 +34,8 @@ const (
 	perRef  = 5   // references of a path
 	// perFrame is how many chunks lie in one frame.
 	perFrame = 8
+
+	packEpoch = 1 // upload epoch of the packs
 )
 
 func newState(paths int64, cache keyspace.CacheID) *state {
@@ -106,7 +108,7 @@ func (s *state) storePath(place int64) (nix.StorePath, error) {
 
 func (s *state) packID(pack int64) chunk.PackID {
 	// The name ascends with the number, so that rows come in order.
-	return chunk.PackID{Epoch: 1, Rand: uint64(pack)<<32 | mix(uint64(pack))>>32}
+	return chunk.PackID{Epoch: packEpoch, Rand: uint64(pack)<<32 | mix(uint64(pack))>>32}
 }
 
 // chunkSize is the plain size of a chunk by its number, 16 KiB on average.
