@@ -97,6 +97,9 @@ func (r *round) compare(ctx context.Context, suspects []*suspect, secret map[chu
 				return ctx.Err()
 			}
 			packs := r.idsOf(ctx, h)
+			if ctx.Err() != nil {
+				return ctx.Err() // what could not be read was not looked at
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			for id, ids := range packs {
