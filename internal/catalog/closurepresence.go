@@ -30,15 +30,9 @@ type ClosurePresence struct {
 // as it is.
 func (c *Catalog) ClosurePresence(ctx context.Context, cache CacheName, hashParts []nix.HashPart) (p ClosurePresence, err error) {
 	const doing = "look at closures"
-	if err := c.catchUp(ctx, doing); err != nil {
-		return p, err
-	}
-	t, err := c.localTenant(cache)
+	t, err := c.currentTenant(ctx, doing, cache)
 	if err != nil {
-		return p, fmt.Errorf("%s: %w", doing, err)
-	}
-	if t == nil {
-		return p, noCache(cache)
+		return p, err
 	}
 	v, err := c.db.View() // closures as of one moment
 	if err != nil {

@@ -104,6 +104,21 @@ func (c *Catalog) Paths(ctx context.Context, cache CacheName, after *nix.HashPar
 	return paths, nil
 }
 
+// currentTenant catches up and returns a cache as it is then, or ErrNoCache.
+func (c *Catalog) currentTenant(ctx context.Context, doing string, cache CacheName) (*tenant, error) {
+	if err := c.catchUp(ctx, doing); err != nil {
+		return nil, err
+	}
+	t, err := c.localTenant(cache)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	if t == nil {
+		return nil, noCache(cache)
+	}
+	return t, nil
+}
+
 // MissingPaths returns those of hashParts that the cache has no path for, sorted
 // and each once, or ErrNoCache. It answers a million of them.
 //
@@ -114,15 +129,9 @@ func (c *Catalog) MissingPaths(ctx context.Context, cache CacheName, hashParts [
 	ask := slices.Clone(hashParts)
 	slices.SortFunc(ask, func(a, b nix.HashPart) int { return bytes.Compare(a[:], b[:]) })
 	ask = slices.Compact(ask)
-	if err := c.catchUp(ctx, doing); err != nil {
-		return nil, err
-	}
-	t, err := c.localTenant(cache)
+	t, err := c.currentTenant(ctx, doing, cache)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
-	}
-	if t == nil {
-		return nil, noCache(cache)
+		return nil, err
 	}
 	missing := ask[:0] // in place: a million hash parts are 20 MB
 	key := func(dst []byte, i int) []byte { return keyspace.AppendPathKey(dst, t.cache.ID, ask[i]) }
