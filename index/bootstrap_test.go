@@ -1,18 +1,22 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/memblob"
@@ -116,6 +120,66 @@ func TestBootstrapUnderReaders(t *testing.T) {
 	slices.Sort(names)
 	if err != nil || fmt.Sprint(names) != "[LIVE LOCK db.2]" {
 		t.Errorf("the directory has %v, %v", names, err)
+	}
+}
+
+// slowTables is a disk on which a merge takes long.
+type slowTables struct{}
+
+func (slowTables) String() string { return "slow tables" }
+
+func (slowTables) MaybeError(op errorfs.Op) error {
+	if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+		time.Sleep(200 * time.Millisecond)
+	}
+	return nil
+}
+
+// A snapshot of many runs that lie over each other is loaded without waiting until Pebble
+// has merged them.
+func TestBootstrapDoesNotWait(t *testing.T) {
+	h := mkHistory(60, 14)
+	b := memblob.New()
+	prev := wal.Digest{}
+	if _, err := wal.Found(t.Context(), b, wal.Format{Store: testStore, Profile: "fast2016-16k"}); err != nil {
+		t.Fatal(err)
+	}
+	c := compact.New(b, compact.Options{FlushSegments: 1, Ratio: 1000, SmallBytes: 1, KeepSegments: -1, LogRetention: -1})
+	for i, s := range h.segments[:50] {
+		s.Prev = prev
+		body, err := wal.AppendSegment(nil, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Create(t.Context(), s.Seq.Key(), body); err != nil {
+			t.Fatal(err)
+		}
+		prev = wal.DigestOf(body)
+		h.digests[i+1] = prev
+		if _, err := c.Round(t.Context(), compact.Mode{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := wal.ReadRoot(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := wal.ReadSnapshot(t.Context(), b, testStore, root.Snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(snapshot.Runs) < 40 {
+		t.Fatalf("the snapshot has %d runs, too few to show anything", len(snapshot.Runs))
+	}
+	var said bytes.Buffer
+	slow := errorfs.Wrap(vfs.Default, slowTables{})
+	db := mustOpen(t, t.TempDir(), Options{FS: slow, Bucket: b, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	if err := db.Reset(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, db)
+	if strings.Contains(said.String(), "waits") {
+		t.Error(said.String())
 	}
 }
 

@@ -37,6 +37,11 @@ const (
 	// defaultFlushSegments fetched 64 at a time take well below a second.
 	defaultFlushSegments = 256
 
+	// stopWritesRuns is how many layers of tables, each to be asked for a row, may lie over
+	// each other before writes wait for Pebble to merge them. A snapshot has up to seven runs
+	// of each size, and what follows it is to be applied at once.
+	stopWritesRuns = 128
+
 	// blockBytes trades a larger index in memory against reading more for a row.
 	blockBytes = 16 << 10
 
@@ -178,6 +183,7 @@ func openPebble(dir string, o Options, cache *pebble.Cache, db *DB) (p *pebble.D
 		DisableWAL:                  true,
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 3,
+		L0StopWritesThreshold:       stopWritesRuns,
 		MaxOpenFiles:                maxOpenFiles,
 		Logger:                      db.logger,
 		EventListener:               db.logger.listener(),

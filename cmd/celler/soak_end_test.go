@@ -74,16 +74,10 @@ func (s *soak) report(t *testing.T, span time.Duration) {
 	ops, unknown := s.store.history.check(t, os.Getenv("CELLER_TEST_SOAK_OUT"))
 	s.count["operations"], s.count["operations without an answer"] = ops, unknown
 	s.count["NARs compared"] = s.store.nars
-	s.keeper.report(s.count)
 	for _, server := range s.store.servers {
 		s.count["server starts"] += server.starts
 	}
-	for how, name := range []string{"answers cut", "answers lost", "requests cut"} {
-		s.count[name] = s.tools.counts()[how]
-		for _, server := range s.store.servers {
-			s.count[name] += server.proxy.counts()[how]
-		}
-	}
+	s.countCuts()
 	for _, w := range s.store.wrong {
 		t.Error(w)
 	}
@@ -100,18 +94,40 @@ func (s *soak) report(t *testing.T, span time.Duration) {
 			t.Logf("what was broken when:\n%s", strings.Join(s.events, "\n"))
 		}
 	}()
-	musts := []string{
-		"operations", "NARs compared", "paths live at the end", "servers killed", "servers stopped across a truncation", "blackouts",
-		"compactor rounds", "compactors killed", "compactors stopped", "flushes", "truncations", "answers cut", "answers lost", "requests cut",
+	for _, what := range append(s.unseen(span), "operations", "NARs compared", "paths live at the end") {
+		if s.counted(what) == 0 {
+			t.Errorf("there were no %s: the test has shown nothing about them", what)
+		}
+	}
+}
+
+// unseen returns what must happen in a run of this span, and has not yet.
+func (s *soak) unseen(span time.Duration) (what []string) {
+	must := []string{
+		"servers killed", "servers stopped across a truncation", "blackouts", "answers cut", "answers lost", "requests cut",
+		"compactor rounds", "compactors killed", "compactors stopped", "flushes", "truncations",
 		"collector rounds", "collectors killed", "collectors stopped", "NARs removed by collectors", "chunks condemned by collectors", "packs deleted",
 		"paths deleted now", "paths pinned", "pins removed", "pinned paths read",
 	}
 	if span >= soakLong {
-		musts = append(musts, "merges", "paths faded", "packs rewritten by collectors")
+		must = append(must, "merges", "paths faded", "packs rewritten by collectors")
 	}
-	for _, must := range musts {
-		if s.count[must] == 0 {
-			t.Errorf("there were no %s: the test has shown nothing about them", must)
+	s.countCuts()
+	for _, m := range must {
+		if s.counted(m) == 0 {
+			what = append(what, m)
+		}
+	}
+	return what
+}
+
+func (s *soak) countCuts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for how, name := range []string{"answers cut", "answers lost", "requests cut"} {
+		s.count[name] = s.tools.counts()[how]
+		for _, server := range s.store.servers {
+			s.count[name] += server.proxy.counts()[how]
 		}
 	}
 }

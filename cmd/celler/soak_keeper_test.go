@@ -32,7 +32,7 @@ type soakKeeper struct {
 
 	secret string // a path that should not have been pushed; "" if there is none
 
-	pinned, removed, read, faded, purged int
+	add func(what string, n int)
 }
 
 // soakKept is a path that was acknowledged. It refers to the one before it, but for
@@ -45,8 +45,8 @@ type soakKept struct {
 	gone   bool          // seen to be gone
 }
 
-func newSoakKeeper(store *soakStore, seed uint64) *soakKeeper {
-	return &soakKeeper{soakClient: &soakClient{soakStore: store, id: 900, http: store.rig.http, rng: rand.New(rand.NewPCG(seed, 4)), shy: map[*soakServer]time.Duration{}}}
+func newSoakKeeper(store *soakStore, seed uint64, add func(what string, n int)) *soakKeeper {
+	return &soakKeeper{add: add, soakClient: &soakClient{soakStore: store, id: 900, http: store.rig.http, rng: rand.New(rand.NewPCG(seed, 4)), shy: map[*soakServer]time.Duration{}}}
 }
 
 func (k *soakKeeper) run(ctx context.Context) {
@@ -82,7 +82,7 @@ func (k *soakKeeper) push(s *soakServer) {
 	}
 	k.paths = append(k.paths, p)
 	if p.pin != "" {
-		k.pinned++
+		k.add("paths pinned", 1)
 	}
 }
 
@@ -124,7 +124,7 @@ func (k *soakKeeper) purge(s *soakServer) {
 	// If an earlier attempt was not answered, this one may find nothing.
 	if k.answered("keeper's deletion", res, text, err, http.StatusOK, http.StatusNotFound) {
 		k.secret = ""
-		k.purged++
+		k.add("paths deleted now", 1)
 	}
 }
 
@@ -145,7 +145,7 @@ func (k *soakKeeper) unpin(s *soakServer) {
 	p.pin = ""
 	res, body, err := k.call(http.MethodDelete, s, "/_api/v1/caches/fading/pins/"+name, nil, nil)
 	if k.answered("keeper's unpin", res, body, err, http.StatusOK, http.StatusNoContent) {
-		k.removed++
+		k.add("pins removed", 1)
 	}
 }
 
@@ -172,7 +172,7 @@ func (k *soakKeeper) look(s *soakServer, i int) {
 			k.bad("%s has gone, %v after it was pushed; pinned: %v", p.name, k.history.now()-p.pushed, pinned)
 		} else if !p.gone {
 			p.gone = true
-			k.faded++
+			k.add("paths faded", 1)
 		}
 		return
 	}
@@ -190,7 +190,7 @@ func (k *soakKeeper) look(s *soakServer, i int) {
 		return
 	}
 	if pinned {
-		k.read++
+		k.add("pinned paths read", 1)
 	}
 }
 
@@ -199,8 +199,4 @@ func (k *soakKeeper) readPinned(s *soakServer) {
 	for i := range k.paths {
 		k.look(s, i)
 	}
-}
-
-func (k *soakKeeper) report(count map[string]int) {
-	count["paths pinned"], count["pins removed"], count["pinned paths read"], count["paths faded"], count["paths deleted now"] = k.pinned, k.removed, k.read, k.faded, k.purged
 }

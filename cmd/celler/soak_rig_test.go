@@ -254,6 +254,21 @@ func soakSettings() []string {
 
 func (s *soakServer) logName() string { return filepath.Join(s.rig.dir, s.name+".log") }
 
+// keepLog prints how the server's log ends, and keeps all of it where the pictures of the
+// histories are.
+func (s *soakServer) keepLog(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(s.logName())
+	if err != nil {
+		t.Log(err)
+	}
+	kept := filepath.Join(os.Getenv("CELLER_TEST_SOAK_OUT"), s.name+".log")
+	if err := os.WriteFile(kept, text, 0o644); err != nil {
+		t.Log(err)
+	}
+	t.Logf("%s ends with:\n%s", kept, text[max(0, len(text)-600):])
+}
+
 func (s *soakServer) ready(ctx context.Context, patience time.Duration) error {
 	s.mu.Lock()
 	done := s.done
