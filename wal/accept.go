@@ -24,6 +24,8 @@ const forwardMagic = "CLF1"
 //	45      8     number that it is to have
 //	53      …     count (uvarint), then as many operations: name, about, by, intent,
 //	              each its length (uvarint) and its bytes
+//
+// One without operations asks for a turn: see Log.askTurn.
 type forwardMessage struct {
 	store            StoreID
 	writer           WriterID
@@ -105,7 +107,11 @@ func (l *Log) Accept(ctx context.Context, message []byte, revive func(name strin
 	if m.store != l.store {
 		return 0, fmt.Errorf("%w: %w", ErrRefused, &ForeignError{Key: "message", Store: m.store, Own: l.store})
 	}
-	if len(m.ops) == 0 || len(m.ops) > maxPlainBytes/minEntryLen {
+	if len(m.ops) == 0 {
+		l.leaveTurn(m.writer)
+		return 0, errTurn
+	}
+	if len(m.ops) > maxPlainBytes/minEntryLen {
 		return 0, fmt.Errorf("%w: it has %d operations", ErrRefused, len(m.ops))
 	}
 	g := &guest{log: l, message: m}
@@ -133,6 +139,18 @@ func (l *Log) Accept(ctx context.Context, message []byte, revive func(name strin
 		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return seq, err
+}
+
+// errTurn answers a message without operations.
+var errTurn = fmt.Errorf("%w: it has none; the sender is left a turn", ErrRefused)
+
+// leaveTurn has the sequencer leave a writer the time of a commit.
+func (l *Log) leaveTurn(w WriterID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.asking) < maxAsked {
+		l.asking = append(l.asking, w)
+	}
 }
 
 // guest is a message of a peer in our queue.

@@ -14,11 +14,19 @@ func (o *overlay) Apply(entries []Entry) { o.apply(entries) }
 // Pace decides when batches begin.
 type Pace = pace
 
-// SawForeign, Committed, Arrivals and HoldUntil are its methods.
+// SawForeign, Ask, Relieve, Committed, Arrivals and HoldUntil are its methods.
 func (p *pace) SawForeign(w WriterID, now time.Time)              { p.sawForeign(w, now) }
+func (p *pace) Ask(w WriterID)                                    { p.ask(w) }
+func (p *pace) Relieve(w WriterID)                                { p.relieve(w) }
 func (p *pace) Committed(now time.Time, d time.Duration, ops int) { p.committed(now, d, ops) }
 func (p *pace) Arrivals(now time.Time, n int) bool                { return p.arrivals(now, n) }
 func (p *pace) HoldUntil(queued int, oldest time.Time) time.Time  { return p.holdUntil(queued, oldest) }
+
+// AsksForTurn reports whether a message has no operations.
+func AsksForTurn(message []byte) bool {
+	m, err := decodeForward(message)
+	return err == nil && len(m.ops) == 0
+}
 
 // GoldenMessage is a message of one replica to another.
 func GoldenMessage() []byte {

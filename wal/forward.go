@@ -244,6 +244,27 @@ func (l *Log) post(ctx context.Context, m *forward) {
 	})
 }
 
+// askTurn asks the leader to leave us the next slot but one. Who commits for all knows each
+// slot first and begins the next at once; what cannot be forwarded, such as the batch that
+// opens a session, would lose to it for as long as it takes to be lucky. Nothing depends on
+// the answer.
+func (l *Log) askTurn(ctx context.Context) {
+	f := &l.fw
+	now := l.env.Now()
+	if l.o.Forward == nil || f.leader == "" || f.leader == l.o.Address || now.Sub(f.leaderAt) > leaderMemory {
+		return
+	}
+	address := f.leader
+	body := appendForward(nil, &forwardMessage{store: l.store, writer: l.writer})
+	l.sending.Add(1)
+	l.env.Spawn(func() {
+		defer l.sending.Done()
+		ctx, cancel := l.env.WithTimeout(ctx, maxForwardWait)
+		defer cancel()
+		_, _ = l.o.Forward(ctx, address, body)
+	})
+}
+
 // takeForwardable moves what can be forwarded from the queue into m and its message.
 // From here on it is in doubt.
 func (l *Log) takeForwardable(m *forward, message *forwardMessage) {

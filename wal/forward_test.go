@@ -42,9 +42,10 @@ type pair struct {
 	leader, follower *wal.Log
 	leaders, own     *waltest.State
 
-	mu   sync.Mutex // guards the fields below
-	sent [][]byte
-	post func(ctx context.Context, message []byte) (wal.Seq, error)
+	mu    sync.Mutex // guards the fields below
+	sent  [][]byte
+	turns int // messages that only ask for one
+	post  func(ctx context.Context, message []byte) (wal.Seq, error)
 }
 
 func mkPair(t *testing.T) *pair {
@@ -68,8 +69,13 @@ func (p *pair) lead() {
 
 func (p *pair) forward(ctx context.Context, address string, message []byte) (wal.Seq, error) {
 	p.mu.Lock()
-	p.sent = append(p.sent, message)
 	post := p.post
+	if wal.AsksForTurn(message) {
+		p.turns++
+		post = p.deliver
+	} else {
+		p.sent = append(p.sent, message)
+	}
 	p.mu.Unlock()
 	if address != "leader" {
 		p.t.Errorf("forwarded to %q", address)
@@ -277,10 +283,19 @@ func TestForwardOfWhatIsRejected(t *testing.T) {
 		taken := appending("l", "x")
 		taken.Build = func(wal.View) ([]wal.Entry, error) { return nil, errTaken }
 		taken.Intent = func() ([]byte, error) { return []byte("nonsense"), nil }
+		before := p.turns
 		_, err := p.follower.Commit(t.Context(), taken)
 		wantErr(t, err, errTaken)
 		if p.messages() != 1 {
 			t.Errorf("%d messages, want 1", p.messages())
+		}
+		if p.turns != before {
+			t.Error("a turn was asked for without anything to commit")
+		}
+		p.lead()
+		mustCommit(t, p.follower, create("k2", "v")) // not for peers
+		if p.turns != before+1 {
+			t.Errorf("%d turns were asked for, want 1", p.turns-before)
 		}
 	})
 }

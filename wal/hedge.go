@@ -33,7 +33,10 @@ const (
 	hedgeMemory = 64
 	// lateFactor is how many times as long as nearly all others a request takes that is
 	// late. Who is merely slow is not overtaken by a second request often enough to pay.
-	lateFactor = 2
+	lateFactor = 1.5
+	// fewestAnswers is how many requests must have been answered before one is taken to be
+	// late. While they are few, that is one that takes longer than lateFactor times any.
+	fewestAnswers = 8
 	// maxStragglers is how many requests may be left to themselves at a time. Each holds
 	// a segment. If there are more, the bucket is not late but overloaded.
 	maxStragglers = 4
@@ -60,7 +63,8 @@ type hedge struct {
 // late returns after how long a request that begins now will be late, or -1. What
 // happens more often than the share says is usual, and so not late.
 func (h *hedge) late(now time.Time) time.Duration {
-	if h.least < 0 || float64(len(h.took))*h.share < 2 || now.Before(h.notBefore) {
+	few := len(h.took) < fewestAnswers && float64(len(h.took))*h.share < 2
+	if h.least < 0 || few || now.Before(h.notBefore) {
 		return -1
 	}
 	sorted := slices.Clone(h.took)
@@ -70,7 +74,7 @@ func (h *hedge) late(now time.Time) time.Duration {
 	if h.share < 1 {
 		usual = sorted[min(i, len(sorted)-1)]
 	}
-	return max(lateFactor*usual, h.least)
+	return max(time.Duration(lateFactor*float64(usual)), h.least)
 }
 
 // allowed reports whether a request that is late may be sent again.

@@ -264,7 +264,7 @@ func TestHedgesAreFew(t *testing.T) {
 		{"nothing is late that is fast", wal.Options{}, func(n int) time.Duration { return time.Duration(n%10) * 9 * time.Millisecond }, 0, 0},
 		{"nothing is late that is usual", wal.Options{}, func(int) time.Duration { return 700 * time.Millisecond }, 0, 0},
 		{"what is late is", wal.Options{}, func(n int) time.Duration { return time.Duration(1+n%50/49*99) * 30 * time.Millisecond }, 3, 4},
-		{"what is late as often as that is usual", wal.Options{}, func(n int) time.Duration { return time.Duration(1+n%10/9*99) * 30 * time.Millisecond }, 0, 1},
+		{"what is late as often as that is usual, once it is seen to be", wal.Options{}, func(n int) time.Duration { return time.Duration(1+n%10/9*99) * 30 * time.Millisecond }, 0, 4},
 		{"never", wal.Options{HedgeAfter: -1}, func(n int) time.Duration { return time.Duration(1+n%50/49*99) * 30 * time.Millisecond }, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

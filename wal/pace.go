@@ -25,13 +25,16 @@ const (
 // are committed and the batches are small all the same, waiting up to the time of
 // one commit makes fewer and fuller segments. To yield: who has won a slot knows
 // the next one first and tends to win that too, so losers starve; after a win each
-// competitor is left the time of one commit.
+// competitor is left the time of one commit. So is a peer that asks for a slot: it does
+// not compete as a rule, and would not be seen to.
 type pace struct {
 	commit   time.Duration // smoothed duration of a commit
 	lastOps  int           // operations in the last batch
 	rate     float64       // smoothed arrivals per second
 	measured time.Time     // when rate was last brought up to date
 	rivals   []rival       // in order of appearance
+	asked    []WriterID    // who have asked for a slot since the last that was won
+	turns    []WriterID    // who had asked before that: it is their turn
 	won      time.Time     // when the last slot was won, if it was
 	losing   bool          // the last batch lost its slot
 }
@@ -43,6 +46,7 @@ type rival struct {
 
 // sawForeign notes a segment of another writer.
 func (p *pace) sawForeign(w WriterID, now time.Time) {
+	p.unask(w)
 	for i := range p.rivals {
 		if p.rivals[i].writer == w {
 			p.rivals[i].seen = now
@@ -52,9 +56,26 @@ func (p *pace) sawForeign(w WriterID, now time.Time) {
 	p.rivals = append(p.rivals, rival{w, now})
 }
 
+// maxAsked bounds how many are left a turn because they asked.
+const maxAsked = 64
+
+// ask notes that a writer asks for a slot. It is left the time of one commit after the next
+// slot that is won, and has to ask again if that was not enough.
+func (p *pace) ask(w WriterID) {
+	if !slices.Contains(p.asked, w) && len(p.asked) < maxAsked {
+		p.asked = append(p.asked, w)
+	}
+}
+
 // relieve notes that a writer leaves its operations to us, so there is nothing to yield.
 func (p *pace) relieve(w WriterID) {
 	p.rivals = slices.DeleteFunc(p.rivals, func(r rival) bool { return r.writer == w })
+	p.unask(w)
+}
+
+func (p *pace) unask(w WriterID) {
+	same := func(a WriterID) bool { return a == w }
+	p.asked, p.turns = slices.DeleteFunc(p.asked, same), slices.DeleteFunc(p.turns, same)
 }
 
 // committed notes a slot that was won in d with so many operations.
@@ -71,6 +92,10 @@ func (p *pace) committed(now time.Time, d time.Duration, ops int) {
 		}
 	}
 	p.rivals = live
+	for _, r := range live {
+		p.unask(r.writer) // who is left a turn anyway
+	}
+	p.turns, p.asked = p.asked, p.turns[:0]
 	p.won = now
 }
 
@@ -91,7 +116,7 @@ func (p *pace) arrivals(now time.Time, n int) bool {
 func (p *pace) holdUntil(queued int, oldest time.Time) time.Time {
 	notBefore := p.won // and leave each rival the time of a commit
 	if !p.won.IsZero() {
-		notBefore = p.won.Add(min(time.Duration(len(p.rivals))*p.commit, maxYield))
+		notBefore = p.won.Add(min(time.Duration(len(p.rivals)+len(p.turns))*p.commit, maxYield))
 	}
 	expected := p.rate * p.commit.Seconds() // arrivals during one commit
 	if queued >= smallBatch || p.lastOps >= smallBatch || expected < float64(2*queued+1) {

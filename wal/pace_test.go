@@ -48,6 +48,28 @@ func TestPace(t *testing.T) {
 	if d := wait(p, 1); d != 2*commit {
 		t.Errorf("the winner among three writers yields for %v, want %v", d, 2*commit)
 	}
+
+	p = busy(1, 1)
+	p.Ask(wal.WriterID{3})
+	if d := wait(p, 1); d != 0 {
+		t.Errorf("who asks for a turn is left the slot of a batch that waits already, for %v", d)
+	}
+	p.Committed(t0, commit, 1)
+	if d := wait(p, 1); d != commit {
+		t.Errorf("who asked for a turn is left %v, want %v", d, commit)
+	}
+	p.Committed(t0, commit, 1)
+	if d := wait(p, 1); d != 0 {
+		t.Errorf("who asked once is left a second turn, of %v", d)
+	}
+	p.Ask(wal.WriterID{3})
+	p.Relieve(wal.WriterID{3})
+	p.Committed(t0, commit, 1)
+	if d := wait(p, 1); d != 0 {
+		t.Errorf("who has us commit is left a turn of %v", d)
+	}
+
+	p.SawForeign(wal.WriterID{1}, t0)
 	p.Committed(t0.Add(time.Minute), commit, 1)
 	if d := p.HoldUntil(1, t0).Sub(t0.Add(time.Minute)); d > 0 {
 		t.Errorf("after a minute alone it still yields for %v", d)

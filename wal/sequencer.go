@@ -68,6 +68,10 @@ func (l *Log) next() (work, time.Duration) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, w := range l.asking {
+		l.pace.ask(w)
+	}
+	l.asking = l.asking[:0]
 	due, failed := l.fw.nextDue()
 	if failed || !due.IsZero() && !due.After(now) {
 		return workTakeBack, 0
@@ -172,6 +176,7 @@ func (l *Log) begin(ctx context.Context) {
 	b.riders, l.waiters = l.waiters, nil
 	l.mu.Unlock()
 	l.pending = b
+	l.askTurn(ctx)
 	l.attempt(ctx)
 }
 

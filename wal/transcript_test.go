@@ -159,7 +159,7 @@ func (s *stage) open(t *testing.T, name string) string {
 	}})
 	s.faulty = append(s.faulty, faulty)
 	s.states[name] = waltest.NewState(s.bucket)
-	l, err := wal.Open(t.Context(), faulty, s.states[name], wal.Options{Env: s.clock.env(uint64(name[0]))})
+	l, err := wal.Open(t.Context(), faulty, s.states[name], wal.Options{Env: s.clock.env(uint64(name[0])), HedgeAfter: -1})
 	if err != nil {
 		return "-> " + err.Error()
 	}
