@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 150, "how many fresh seeds each trial gets")
+	seeds = flag.Int("sim.seeds", 40, "how many fresh seeds each trial gets; scripts/sim gives it more")
 	first = flag.Uint64("sim.first", 0, "first seed; 0 takes the clock")
 	trace = flag.Bool("sim.trace", false, "print every step")
 )
