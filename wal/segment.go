@@ -130,7 +130,7 @@ type codec struct {
 func (c *codec) encoder() (_ *zstd.Encoder, err error) {
 	if c.enc == nil {
 		c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-			zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+			zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	}
 	return c.enc, err
 }
