@@ -28,6 +28,9 @@ const (
 	maxHintBytes = 2 << 10
 	// MaxForwardBytes bounds the operations in one request.
 	MaxForwardBytes = 4 << 20
+	// maxTurnBytes is what a request for a turn takes. It has no operations, and is answered
+	// at once: those that wait for a commit must not keep it out.
+	maxTurnBytes = 64
 )
 
 // PeerHint is what a server says when it has committed something, and from time to
@@ -59,7 +62,8 @@ type Peers interface {
 // somebody who knows key: the hash of the body, a dot, and a MAC over both.
 //
 // A copy of it can be sent again. That does no harm: a hint makes the server look at
-// the bucket, and what is forwarded has a number that is good for one time only.
+// the bucket, what is forwarded has a number that is good for one time only, and a request
+// for a turn names a slot.
 func SignPeer(key []byte, path string, body []byte) string {
 	sum := sha256.Sum256(body)
 	text := hex.EncodeToString(sum[:])
@@ -128,12 +132,14 @@ func (s *server) peerForward(x *exchange) error {
 	if err := x.peerSigned(MaxForwardBytes); err != nil {
 		return err
 	}
-	done, ok := s.opts.Peers.Admit()
-	if !ok {
-		x.WriteHeader(http.StatusConflict)
-		return nil
+	if x.r.ContentLength > maxTurnBytes {
+		done, ok := s.opts.Peers.Admit()
+		if !ok {
+			x.WriteHeader(http.StatusConflict)
+			return nil
+		}
+		defer done()
 	}
-	defer done()
 	body, err := x.peerBody()
 	if err != nil {
 		return err

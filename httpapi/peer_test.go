@@ -95,8 +95,9 @@ func TestPeerForward(t *testing.T) {
 	key := []byte("shared")
 	p := &fakePeers{key: key}
 	n := mkNode(t, nil, func(o *nodeOptions) { o.http.Peers = p })
+	body := strings.Repeat("op", 50)
 	post := func() (int, string) {
-		return n.postPeer(httpapi.PeerForwardPath, httpapi.SignPeer(key, httpapi.PeerForwardPath, []byte("op")), "op")
+		return n.postPeer(httpapi.PeerForwardPath, httpapi.SignPeer(key, httpapi.PeerForwardPath, []byte(body)), body)
 	}
 	if status, text := post(); status != http.StatusOK || text != "42" {
 		t.Errorf("status %d %q, want 200 and the slot", status, text)
@@ -112,6 +113,12 @@ func TestPeerForward(t *testing.T) {
 	p.refuse, p.full = nil, true
 	if status, _ := post(); status != http.StatusConflict {
 		t.Errorf("no room: status %d, want 409", status)
+	}
+	// What asks for a turn waits for nothing, and is heard all the same.
+	body = strings.Repeat("t", 54)
+	before := len(p.forwarded)
+	if status, _ := post(); status != http.StatusOK || len(p.forwarded) != before+1 {
+		t.Errorf("no room for what has no operations: status %d, want 200", status)
 	}
 }
 

@@ -177,6 +177,10 @@ func TestBootstrapDoesNotWait(t *testing.T) {
 	if err := db.Reset(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
+	h.applyTo(t, db, 60)
+	if mustDigest(t, db) != h.states(t)[60] {
+		t.Error("another state")
+	}
 	mustClose(t, db)
 	if strings.Contains(said.String(), "waits") {
 		t.Error(said.String())

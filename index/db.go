@@ -106,15 +106,31 @@ func (db *DB) Err() error {
 
 // DiskBytes returns how much space the index takes on the disk.
 func (db *DB) DiskBytes() int64 {
+	if m := db.pebbleMetrics(); m != nil {
+		return int64(m.DiskSpaceUsage())
+	}
+	return 0
+}
+
+// layers returns in how many tables a row may lie.
+func (db *DB) layers() int {
+	if m := db.pebbleMetrics(); m != nil {
+		return m.ReadAmp()
+	}
+	return 0
+}
+
+// pebbleMetrics returns nil once db is closed.
+func (db *DB) pebbleMetrics() *pebble.Metrics {
 	db.mu.Lock()
 	closed := db.closed
 	db.mu.Unlock()
 	if closed {
-		return 0
+		return nil
 	}
 	f := db.acquire()
 	defer f.release()
-	return int64(f.pebble.Metrics().DiskSpaceUsage())
+	return f.pebble.Metrics()
 }
 
 // Get returns a copy of the value of key, and false if there is none.

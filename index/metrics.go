@@ -9,6 +9,7 @@ const (
 	metricDiskBytes    = "celler_index_disk_bytes"
 	metricBootstrap    = "celler_index_bootstrap_seconds"
 	metricFetched      = "celler_index_fetched_bytes_total"
+	metricLayers       = "celler_index_layers"
 )
 
 type metricSet struct {
@@ -20,7 +21,7 @@ type metricSet struct {
 	fetched   *metrics.Counter
 }
 
-// newMetricSet registers the metrics of db. The two gauges read from it until
+// newMetricSet registers the metrics of db. The gauges read from it until
 // close takes them away again.
 func newMetricSet(set *metrics.Set, db *DB) *metricSet {
 	set.GetOrCreateGauge(metricSeq, func() float64 {
@@ -28,6 +29,7 @@ func newMetricSet(set *metrics.Set, db *DB) *metricSet {
 		return float64(seq)
 	})
 	set.GetOrCreateGauge(metricDiskBytes, func() float64 { return float64(db.DiskBytes()) })
+	set.GetOrCreateGauge(metricLayers, func() float64 { return float64(db.layers()) })
 	return &metricSet{
 		set:     set,
 		apply:   set.GetOrCreatePrometheusHistogram(metricApplySeconds),
@@ -41,4 +43,5 @@ func newMetricSet(set *metrics.Set, db *DB) *metricSet {
 func (m *metricSet) close() {
 	m.set.UnregisterMetric(metricSeq)
 	m.set.UnregisterMetric(metricDiskBytes)
+	m.set.UnregisterMetric(metricLayers)
 }

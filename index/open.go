@@ -38,9 +38,11 @@ const (
 	defaultFlushSegments = 256
 
 	// stopWritesRuns is how many layers of tables, each to be asked for a row, may lie over
-	// each other before writes wait for Pebble to merge them. A snapshot has up to seven runs
-	// of each size, and what follows it is to be applied at once.
-	stopWritesRuns = 128
+	// each other before writes wait for Pebble to merge them: more than a snapshot has, with
+	// up to seven runs of each size (compact.Options.Ratio), for what follows it is to be
+	// applied at once. The price is that on a disk that cannot keep up a lookup asks as many
+	// filters before anybody is slowed down; celler_index_layers tells.
+	stopWritesRuns = 64
 
 	// blockBytes trades a larger index in memory against reading more for a row.
 	blockBytes = 16 << 10

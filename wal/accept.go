@@ -25,7 +25,8 @@ const forwardMagic = "CLF1"
 //	53      …     count (uvarint), then as many operations: name, about, by, intent,
 //	              each its length (uvarint) and its bytes
 //
-// One without operations asks for a turn: see Log.askTurn.
+// One without operations asks for a turn, and the second number is the slot that its sender
+// is trying for: see Log.requestTurn. Earlier versions refuse it.
 type forwardMessage struct {
 	store            StoreID
 	writer           WriterID
@@ -108,8 +109,8 @@ func (l *Log) Accept(ctx context.Context, message []byte, revive func(name strin
 		return 0, fmt.Errorf("%w: %w", ErrRefused, &ForeignError{Key: "message", Store: m.store, Own: l.store})
 	}
 	if len(m.ops) == 0 {
-		l.leaveTurn(m.writer)
-		return 0, errTurn
+		l.leaveTurn(m.writer, Seq(m.number))
+		return 0, ErrTurn
 	}
 	if len(m.ops) > maxPlainBytes/minEntryLen {
 		return 0, fmt.Errorf("%w: it has %d operations", ErrRefused, len(m.ops))
@@ -141,16 +142,22 @@ func (l *Log) Accept(ctx context.Context, message []byte, revive func(name strin
 	return seq, err
 }
 
-// errTurn answers a message without operations.
-var errTurn = fmt.Errorf("%w: it has none; the sender is left a turn", ErrRefused)
+// ErrTurn is what Accept returns for a message without operations. It is an ErrRefused.
+var ErrTurn = fmt.Errorf("%w: it has none; the sender is left a turn", ErrRefused)
 
-// leaveTurn has the sequencer leave a writer the time of a commit.
-func (l *Log) leaveTurn(w WriterID) {
+// turnSlack is by how many slots who asks for a turn may be behind us.
+const turnSlack = 16
+
+// leaveTurn has the sequencer leave a writer, which tries for slot seq, the time of a commit.
+// A message that is late, or a copy of one, is for a slot that was decided long ago.
+func (l *Log) leaveTurn(w WriterID, seq Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.asking) < maxAsked {
-		l.asking = append(l.asking, w)
+	if seq+turnSlack < l.applied || slices.Contains(l.wanted, w) || len(l.wanted) >= maxTurns {
+		return
 	}
+	l.wanted = append(l.wanted, w)
+	l.m.turnsLeft.Inc()
 }
 
 // guest is a message of a peer in our queue.

@@ -1,6 +1,10 @@
 package wal_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +33,7 @@ func contend(t *testing.T, c waltest.Contention) (rep waltest.ContentionReport) 
 }
 
 // With replicas that commit for each other it does not matter how many there are: nobody
-// starves, and nothing is lost to others.
+// starves, and nothing is lost to others but the first of two creates to the second.
 func TestContention(t *testing.T) {
 	for _, replicas := range []int{1, 3, 10} {
 		rep := contend(t, waltest.Contention{Replicas: replicas, Hints: true, Forward: true})
@@ -93,6 +97,45 @@ func TestNewcomersGetATurn(t *testing.T) {
 	}})
 	if rep.SlowestP99 > 2*time.Second || rep.Max > 3*time.Second {
 		t.Errorf("the slowest replica has a p99 of %v, and the longest push took %v: somebody was starved", rep.SlowestP99, rep.Max)
+	}
+}
+
+// What cannot be forwarded is not starved either, by a replica that forwards all the rest.
+func TestWhatCannotBeForwardedGetsATurn(t *testing.T) {
+	const replicas = 3
+	var logs [replicas]*wal.Log
+	var mu sync.Mutex
+	var took []time.Duration
+	c := waltest.Contention{
+		Replicas: replicas, Hints: true, Forward: true,
+		State:  func(int) (wal.State, error) { return slowState{waltest.NewState(nil), 60 * time.Millisecond}, nil },
+		Opened: func(i int, l *wal.Log) error { logs[i] = l; return nil },
+		Revive: func(_ int, name string, intent []byte) (wal.Op, error) { return waltest.RevivePush(name, intent) },
+		Do: func(ctx context.Context, i, n int) error {
+			op := waltest.Push(fmt.Sprintf("%d.%d", i, n), 100)
+			own := i == 0 && n%100 == 99 // three a second
+			if own {
+				op.Intent = nil
+			}
+			began := time.Now()
+			_, err := logs[i].Commit(ctx, op)
+			mu.Lock()
+			defer mu.Unlock()
+			if own {
+				took = append(took, time.Since(began))
+			}
+			return err
+		},
+	}
+	rep := contend(t, c)
+	slices.Sort(took)
+	if len(took) < 40 {
+		t.Fatalf("%d operations could not be forwarded, too few to tell", len(took))
+	}
+	if p90, longest := took[len(took)*9/10], took[len(took)-1]; p90 > 2*time.Second || longest > 6*time.Second {
+		t.Errorf("what cannot be forwarded took up to %v, nine of ten up to %v, the others %v", longest, p90, rep.P99)
+	} else {
+		t.Logf("what cannot be forwarded took up to %v, nine of ten up to %v", longest, p90)
 	}
 }
 

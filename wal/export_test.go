@@ -14,13 +14,27 @@ func (o *overlay) Apply(entries []Entry) { o.apply(entries) }
 // Pace decides when batches begin.
 type Pace = pace
 
-// SawForeign, Ask, Relieve, Committed, Arrivals and HoldUntil are its methods.
+// SawForeign, Want, Relieve, Committed, Arrivals and HoldUntil are its methods.
 func (p *pace) SawForeign(w WriterID, now time.Time)              { p.sawForeign(w, now) }
-func (p *pace) Ask(w WriterID)                                    { p.ask(w) }
+func (p *pace) Want(w WriterID)                                   { p.want(w) }
 func (p *pace) Relieve(w WriterID)                                { p.relieve(w) }
 func (p *pace) Committed(now time.Time, d time.Duration, ops int) { p.committed(now, d, ops) }
 func (p *pace) Arrivals(now time.Time, n int) bool                { return p.arrivals(now, n) }
 func (p *pace) HoldUntil(queued int, oldest time.Time) time.Time  { return p.holdUntil(queued, oldest) }
+
+// LateAfter returns after how long a create is late if these were answered, or -1.
+func LateAfter(share float64, took ...time.Duration) time.Duration {
+	h := hedge{share: share}
+	for _, d := range took {
+		h.answered(d)
+	}
+	return h.late(time.Time{})
+}
+
+// TurnMessage asks for a turn.
+func (l *Log) TurnMessage(w WriterID, seq Seq) []byte {
+	return appendForward(nil, &forwardMessage{store: l.store, writer: w, number: uint64(seq)})
+}
 
 // AsksForTurn reports whether a message has no operations.
 func AsksForTurn(message []byte) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,6 +78,8 @@ type forwarding struct {
 	leaderAt  time.Time // when the leader's last segment was applied
 	notBefore time.Time // the next message
 	broken    time.Time // nothing is forwarded until then
+
+	requesting atomic.Bool // a turn, and there is no answer yet
 }
 
 // lead notes who wrote a segment that was applied.
@@ -244,21 +247,24 @@ func (l *Log) post(ctx context.Context, m *forward) {
 	})
 }
 
-// askTurn asks the leader to leave us the next slot but one. Who commits for all knows each
-// slot first and begins the next at once; what cannot be forwarded, such as the batch that
-// opens a session, would lose to it for as long as it takes to be lucky. Nothing depends on
-// the answer.
-func (l *Log) askTurn(ctx context.Context) {
+// requestTurn asks the leader to leave us the slot after the one that b is sent to. Who
+// commits for all knows each slot first and begins the next at once; what cannot be forwarded,
+// such as the batch that opens a session, would lose to it for as long as it takes to be lucky.
+// Nothing depends on the answer.
+func (l *Log) requestTurn(ctx context.Context, b *batch) {
 	f := &l.fw
 	now := l.env.Now()
-	if l.o.Forward == nil || f.leader == "" || f.leader == l.o.Address || now.Sub(f.leaderAt) > leaderMemory {
+	known := l.o.Forward != nil && f.leader != "" && f.leader != l.o.Address && now.Sub(f.leaderAt) <= leaderMemory
+	if !known || now.Before(f.broken) || f.requesting.Swap(true) {
 		return
 	}
 	address := f.leader
-	body := appendForward(nil, &forwardMessage{store: l.store, writer: l.writer})
+	body := appendForward(nil, &forwardMessage{store: l.store, writer: l.writer, number: uint64(b.seq)})
+	l.m.turnsWanted.Inc()
 	l.sending.Add(1)
 	l.env.Spawn(func() {
 		defer l.sending.Done()
+		defer f.requesting.Store(false)
 		ctx, cancel := l.env.WithTimeout(ctx, maxForwardWait)
 		defer cancel()
 		_, _ = l.o.Forward(ctx, address, body)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/wal"
 	"github.com/celler/celler/wal/waltest"
@@ -44,7 +46,8 @@ type pair struct {
 
 	mu    sync.Mutex // guards the fields below
 	sent  [][]byte
-	turns int // messages that only ask for one
+	turns int  // messages that only ask for one
+	hang  bool // those are not answered
 	post  func(ctx context.Context, message []byte) (wal.Seq, error)
 }
 
@@ -72,7 +75,12 @@ func (p *pair) forward(ctx context.Context, address string, message []byte) (wal
 	post := p.post
 	if wal.AsksForTurn(message) {
 		p.turns++
-		post = p.deliver
+		if post = p.deliver; p.hang {
+			post = func(ctx context.Context, _ []byte) (wal.Seq, error) {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+		}
 	} else {
 		p.sent = append(p.sent, message)
 	}
@@ -85,6 +93,14 @@ func (p *pair) forward(ctx context.Context, address string, message []byte) (wal
 
 func (p *pair) deliver(ctx context.Context, message []byte) (wal.Seq, error) {
 	return p.leader.Accept(ctx, message, reviveAppend)
+}
+
+// asks returns how often the follower has asked for a turn, once nothing moves.
+func (p *pair) asks() int {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.turns
 }
 
 func (p *pair) messages() int {
@@ -283,19 +299,70 @@ func TestForwardOfWhatIsRejected(t *testing.T) {
 		taken := appending("l", "x")
 		taken.Build = func(wal.View) ([]wal.Entry, error) { return nil, errTaken }
 		taken.Intent = func() ([]byte, error) { return []byte("nonsense"), nil }
-		before := p.turns
 		_, err := p.follower.Commit(t.Context(), taken)
 		wantErr(t, err, errTaken)
 		if p.messages() != 1 {
 			t.Errorf("%d messages, want 1", p.messages())
 		}
-		if p.turns != before {
-			t.Error("a turn was asked for without anything to commit")
-		}
 		p.lead()
+		before := p.asks()
 		mustCommit(t, p.follower, create("k2", "v")) // not for peers
-		if p.turns != before+1 {
-			t.Errorf("%d turns were asked for, want 1", p.turns-before)
+		if n := p.asks() - before; n != 1 {
+			t.Errorf("%d turns were asked for, want 1", n)
+		}
+	})
+}
+
+// A turn is left to who tries for a slot of now, and one that is asked for twice once.
+func TestTurnsThatAreLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := metrics.NewSet()
+		l, _ := mustOpen(t, mkBucket(t), wal.Options{Address: "leader", Metrics: set})
+		for n := range 40 {
+			mustCommit(t, l, appending("l", fmt.Sprint(n)))
+		}
+		left := set.GetOrCreateCounter(`celler_wal_turns_total{turn="left"}`)
+		for _, c := range []struct {
+			name string
+			seq  wal.Seq
+			want uint64
+		}{
+			{"for a slot long gone", 3, 0}, {"for the next", l.Seq() + 1, 1}, {"again, before the leader took notice", l.Seq() + 1, 1},
+		} {
+			if _, err := l.Accept(t.Context(), l.TurnMessage(wal.WriterID{7}, c.seq), reviveAppend); !errors.Is(err, wal.ErrTurn) || !errors.Is(err, wal.ErrRefused) {
+				t.Errorf("%s: %v, want ErrTurn", c.name, err)
+			}
+			if left.Get() != c.want {
+				t.Errorf("%s: %d turns are left, want %d", c.name, left.Get(), c.want)
+			}
+		}
+		began := time.Now()
+		for range 3 { // the slot under way, the one after the turn, and one more
+			mustCommit(t, l, appending("l", "x"))
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("three commits took %v beside a turn that nobody uses", took)
+		}
+	})
+}
+
+// A peer that does not answer a request for a turn is waited for by nobody.
+func TestATurnThatIsNotAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pair) {
+		p.hang = true
+		for n := range 3 {
+			p.lead()
+			began := time.Now()
+			mustCommit(t, p.follower, create(fmt.Sprint("k", n), "v"))
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("a commit took %v", took)
+			}
+		}
+		if n := p.asks(); n != 1 {
+			t.Errorf("%d requests for a turn are under way, want one at a time", n)
+		}
+		if err := p.follower.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -253,6 +253,36 @@ func TestABusyBucketIsLeftAlone(t *testing.T) {
 	})
 }
 
+// What is late is told from what others took.
+func TestLate(t *testing.T) {
+	const ms = time.Millisecond
+	answers := func(n int, longest ...time.Duration) (took []time.Duration) {
+		for i := range n - len(longest) {
+			took = append(took, time.Duration(50+i%10)*ms)
+		}
+		return append(took, longest...)
+	}
+	for _, c := range []struct {
+		name  string
+		share float64
+		took  []time.Duration
+		want  time.Duration
+	}{
+		{"too few", 0.05, answers(7), -1},
+		{"few: longer than all", 0.05, answers(8, 200*ms), 300 * ms},
+		{"not quite enough", 0.05, answers(19, 200*ms), 300 * ms},
+		{"enough: longer than 19 of 20", 0.05, answers(40, 200*ms, 200*ms), 300 * ms},
+		{"enough, and one is out of line", 0.05, answers(40, 200*ms), 88500 * time.Microsecond},
+		{"hardly any", 0.001, answers(64, 200*ms), 300 * ms},
+		{"any", 1, answers(2), 0},
+		{"any, and nothing is known", 1, answers(1), -1},
+	} {
+		if got := wal.LateAfter(c.share, c.took...); got != c.want {
+			t.Errorf("%s: late after %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // Few are sent again, and none that are not late.
 func TestHedgesAreFew(t *testing.T) {
 	for _, c := range []struct {

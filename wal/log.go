@@ -52,7 +52,7 @@ type Log struct {
 	mu       sync.Mutex // guards the fields below; no I/O under it
 	queue    []*call    // operations that wait for a batch
 	arrived  int        // operations queued since pace last asked
-	asking   []WriterID // peers that have asked for a turn
+	wanted   []WriterID // peers that have asked for a turn
 	waiters  []*waiter  // for a catch-up that has not started
 	applied  Seq
 	advanced chan struct{} // closed, and replaced, when applied grows

@@ -17,6 +17,8 @@ type logMetrics struct {
 	fenced         *metrics.Counter
 	hedgedCreates  hedgeCounts
 	hedgedReads    hedgeCounts
+	turnsWanted    *metrics.Counter // that we asked a leader for
+	turnsLeft      *metrics.Counter // that we left to who asked
 	bootstraps     *metrics.Counter
 	catchUpOK      *metrics.Counter
 	catchUpFailed  *metrics.Counter
@@ -52,6 +54,8 @@ func newLogMetrics(set *metrics.Set) *logMetrics {
 		forwards:       make(map[string]*metrics.Counter),
 		hedgedCreates:  newHedgeCounts(set, "create"),
 		hedgedReads:    newHedgeCounts(set, "read"),
+		turnsWanted:    set.GetOrCreateCounter(`celler_wal_turns_total{turn="asked"}`),
+		turnsLeft:      set.GetOrCreateCounter(`celler_wal_turns_total{turn="left"}`),
 	}
 	for _, result := range []string{forwardCommitted, forwardRefused, forwardOverdue} {
 		m.forwards[result] = set.GetOrCreateCounter(`celler_wal_forwards_total{result="` + result + `"}`)

@@ -45,9 +45,10 @@ type Options struct {
 	// answer, at the least, before it may be sent a second time: a create for so long, a
 	// read for half of it. Default 100 ms; negative: nothing is sent twice.
 	HedgeAfter time.Duration
-	// HedgeShare is the share of requests that may be sent twice: only those are that
-	// take longer than all others but this share, and no more of them than that.
-	// Default 0.05. With 1 each may be, once HedgeAfter has passed.
+	// HedgeShare is the share of requests that may be sent twice: only those are that take
+	// longer than all others but this share, and about as many of them. While few have been
+	// answered, that are those that take longer than all. Default 0.05. With 1 each may be,
+	// once HedgeAfter has passed.
 	HedgeShare float64
 
 	// Address is where peers can reach this replica. Every segment of ours says so, in

@@ -33,7 +33,7 @@ type pace struct {
 	rate     float64       // smoothed arrivals per second
 	measured time.Time     // when rate was last brought up to date
 	rivals   []rival       // in order of appearance
-	asked    []WriterID    // who have asked for a slot since the last that was won
+	wanted   []WriterID    // who have asked for a turn since the last slot was won
 	turns    []WriterID    // who had asked before that: it is their turn
 	won      time.Time     // when the last slot was won, if it was
 	losing   bool          // the last batch lost its slot
@@ -46,7 +46,7 @@ type rival struct {
 
 // sawForeign notes a segment of another writer.
 func (p *pace) sawForeign(w WriterID, now time.Time) {
-	p.unask(w)
+	p.forget(w)
 	for i := range p.rivals {
 		if p.rivals[i].writer == w {
 			p.rivals[i].seen = now
@@ -56,26 +56,27 @@ func (p *pace) sawForeign(w WriterID, now time.Time) {
 	p.rivals = append(p.rivals, rival{w, now})
 }
 
-// maxAsked bounds how many are left a turn because they asked.
-const maxAsked = 64
+// maxTurns bounds how many are left a turn because they asked for one.
+const maxTurns = 64
 
-// ask notes that a writer asks for a slot. It is left the time of one commit after the next
-// slot that is won, and has to ask again if that was not enough.
-func (p *pace) ask(w WriterID) {
-	if !slices.Contains(p.asked, w) && len(p.asked) < maxAsked {
-		p.asked = append(p.asked, w)
+// want notes that a writer asks for a turn. It is left the time of one commit once the slot
+// under way is won, and has to ask again if that was not enough.
+func (p *pace) want(w WriterID) {
+	if !slices.Contains(p.wanted, w) && len(p.wanted) < maxTurns {
+		p.wanted = append(p.wanted, w)
 	}
 }
 
-// relieve notes that a writer leaves its operations to us, so there is nothing to yield.
+// relieve notes that a writer leaves its operations to us, so it does not compete. If it
+// wants a turn all the same that is for what it cannot leave to us.
 func (p *pace) relieve(w WriterID) {
 	p.rivals = slices.DeleteFunc(p.rivals, func(r rival) bool { return r.writer == w })
-	p.unask(w)
 }
 
-func (p *pace) unask(w WriterID) {
+// forget forgets that a writer wanted a turn.
+func (p *pace) forget(w WriterID) {
 	same := func(a WriterID) bool { return a == w }
-	p.asked, p.turns = slices.DeleteFunc(p.asked, same), slices.DeleteFunc(p.turns, same)
+	p.wanted, p.turns = slices.DeleteFunc(p.wanted, same), slices.DeleteFunc(p.turns, same)
 }
 
 // committed notes a slot that was won in d with so many operations.
@@ -93,9 +94,9 @@ func (p *pace) committed(now time.Time, d time.Duration, ops int) {
 	}
 	p.rivals = live
 	for _, r := range live {
-		p.unask(r.writer) // who is left a turn anyway
+		p.forget(r.writer) // who is left a turn anyway
 	}
-	p.turns, p.asked = p.asked, p.turns[:0]
+	p.turns, p.wanted = p.wanted, p.turns[:0]
 	p.won = now
 }
 

@@ -50,7 +50,7 @@ func TestPace(t *testing.T) {
 	}
 
 	p = busy(1, 1)
-	p.Ask(wal.WriterID{3})
+	p.Want(wal.WriterID{3})
 	if d := wait(p, 1); d != 0 {
 		t.Errorf("who asks for a turn is left the slot of a batch that waits already, for %v", d)
 	}
@@ -62,11 +62,11 @@ func TestPace(t *testing.T) {
 	if d := wait(p, 1); d != 0 {
 		t.Errorf("who asked once is left a second turn, of %v", d)
 	}
-	p.Ask(wal.WriterID{3})
+	p.Want(wal.WriterID{3})
 	p.Relieve(wal.WriterID{3})
 	p.Committed(t0, commit, 1)
-	if d := wait(p, 1); d != 0 {
-		t.Errorf("who has us commit is left a turn of %v", d)
+	if d := wait(p, 1); d != commit {
+		t.Errorf("who has us commit, and asks for a turn for what we cannot, is left %v, want %v", d, commit)
 	}
 
 	p.SawForeign(wal.WriterID{1}, t0)

@@ -68,10 +68,10 @@ func (l *Log) next() (work, time.Duration) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, w := range l.asking {
-		l.pace.ask(w)
+	for _, w := range l.wanted {
+		l.pace.want(w)
 	}
-	l.asking = l.asking[:0]
+	l.wanted = l.wanted[:0]
 	due, failed := l.fw.nextDue()
 	if failed || !due.IsZero() && !due.After(now) {
 		return workTakeBack, 0
@@ -176,7 +176,7 @@ func (l *Log) begin(ctx context.Context) {
 	b.riders, l.waiters = l.waiters, nil
 	l.mu.Unlock()
 	l.pending = b
-	l.askTurn(ctx)
+	l.requestTurn(ctx, b)
 	l.attempt(ctx)
 }
 

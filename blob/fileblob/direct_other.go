@@ -4,8 +4,8 @@ package fileblob
 
 import "os"
 
-// write writes body to f.
-func write(f *os.File, body []byte) error {
-	_, err := f.Write(body)
-	return err
+// write writes body to f, by the page cache.
+func write(f *os.File, body []byte) (direct int, err error) {
+	_, err = f.Write(body)
+	return 0, err
 }

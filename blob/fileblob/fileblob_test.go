@@ -1,11 +1,9 @@
 package fileblob_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -371,31 +369,6 @@ func BenchmarkGet(b *testing.B) {
 	for b.Loop() {
 		if _, _, err := bucket.Get(b.Context(), "log/1"); err != nil {
 			b.Fatal(err)
-		}
-	}
-}
-
-// What is large is written past the page cache, as far as its place in memory and its length
-// allow, and is the same bytes.
-func TestLargeBodies(t *testing.T) {
-	const mib = 1 << 20
-	b := open(t, t.TempDir())
-	memory := make([]byte, 6*mib) // of this size, it begins where a page does
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range memory {
-		memory[i] = byte(rng.Uint32())
-	}
-	for _, c := range []struct{ from, n int }{
-		{0, mib - 1}, {0, mib}, {0, mib + 1}, {0, mib + 4096}, {0, 5*mib + 4095}, {1, mib}, {512, 2 * mib}, {4096, 2*mib + 77},
-	} {
-		body := memory[c.from : c.from+c.n]
-		key := blob.Key(fmt.Sprintf("pack/%d/%d", c.from, c.n))
-		if _, err := b.Put(t.Context(), key, body); err != nil {
-			t.Fatal(err)
-		}
-		got, _, err := b.Get(t.Context(), key)
-		if err != nil || !bytes.Equal(got, body) {
-			t.Errorf("%s has %d bytes, %v, want the %d that were put", key, len(got), err, c.n)
 		}
 	}
 }

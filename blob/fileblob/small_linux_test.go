@@ -47,6 +47,9 @@ func smallChild(dir string) error {
 	if err := fill(b); err != nil {
 		return err
 	}
+	if _, err := b.Put(context.Background(), "pack/1/1", make([]byte, 2<<20)); blob.KindOf(err) != blob.KindFull {
+		return fmt.Errorf("a body larger than the disk: %w, want kind full", err)
+	}
 	if err := b.Close(); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (b *Bucket) fillTemp(f *os.File, body []byte) error {
 	if err := b.step("write temp"); err != nil {
 		return err
 	}
-	if err := write(f, body); err != nil {
+	if _, err := write(f, body); err != nil {
 		return err
 	}
 	if err := b.step("sync temp"); err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,15 @@ import (
 	"testing"
 	"time"
 )
+
+// last returns after the span, or later if something has yet to happen: on a busy machine
+// a minute may be too short for all of it. After three spans it has not happened.
+func (s *soak) last(ctx context.Context, span time.Duration) {
+	pause(ctx, span)
+	for deadline := time.Now().Add(2 * span); time.Now().Before(deadline) && len(s.unseen(span)) > 0; {
+		pause(ctx, 200*time.Millisecond)
+	}
+}
 
 // finish stops everything and looks at what is left in the bucket.
 func (s *soak) finish(t *testing.T) {
@@ -81,7 +91,7 @@ func (s *soak) report(t *testing.T, span time.Duration) {
 	for _, w := range s.store.wrong {
 		t.Error(w)
 	}
-	t.Logf("in %v: %s", span, tally(s.count))
+	t.Logf("%v after the start: %s", s.store.history.now().Round(time.Second), tally(s.count))
 	t.Logf("requests that came to nothing: %s", tally(s.store.faults))
 	t.Logf("histories of %d paths judged in %v", len(s.store.history.ops), time.Since(began).Round(time.Millisecond))
 	for i, stray := range s.strays {

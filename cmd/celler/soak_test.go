@@ -134,15 +134,6 @@ func (s *soak) create(t *testing.T, cache, retention string) {
 	}
 }
 
-// last returns after the span, or later if something has yet to happen: on a busy machine
-// a minute may be too short for all of it. After three spans it has not happened.
-func (s *soak) last(ctx context.Context, span time.Duration) {
-	pause(ctx, span)
-	for deadline := time.Now().Add(2 * span); time.Now().Before(deadline) && len(s.unseen(span)) > 0; {
-		pause(ctx, 200*time.Millisecond)
-	}
-}
-
 // pause waits; it returns false if there is no time left.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
@@ -397,7 +388,7 @@ func (s *soak) stop(ctx context.Context, server *soakServer) {
 			return
 		}
 	}
-	if err := server.ready(ctx, time.Minute); err != nil {
+	if err := server.ready(context.WithoutCancel(ctx), time.Minute); err != nil {
 		s.store.bad("after it was stopped: %v", err)
 		return
 	}

@@ -244,3 +244,36 @@ func TestLargePublicationIsCut(t *testing.T) {
 	n.wipe()
 	n.wantSound()
 }
+
+// Rows are in their order in a segment, in which they are found and inserted soonest, and a pack
+// may name a chunk twice.
+func TestRowsOfAPackAreInOrder(t *testing.T) {
+	n := mkNode(t, mkBucket(t))
+	n.mustCreate("ci")
+	pack := mkPack(0, 1, 40)
+	pack.IDs[30] = pack.IDs[5]
+	if err := n.CommitPacks(t.Context(), []chunk.NewPack{pack}); err != nil {
+		t.Fatal(err)
+	}
+	locations, found, err := n.LookupChunks(t.Context(), pack.IDs)
+	if err != nil || slices.Contains(found, false) || locations[5] != locations[30] || locations[5].Index != 30 {
+		t.Errorf("the chunk lies at %v and %v, %v, want where it comes last", locations[5], locations[30], err)
+	}
+	object, _, err := n.bucket.Get(t.Context(), n.Seq().Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg, _, err := wal.DecodeSegment(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for i := range seg.Entries {
+		if e := &seg.Entries[i]; e.Kind == wal.Set && keyspace.Kind(e.Key) == "chunk" {
+			keys = append(keys, string(e.Key))
+		}
+	}
+	if len(keys) != len(pack.IDs) || !slices.IsSorted(keys) {
+		t.Errorf("%d rows of chunks, in order: %v; want %d", len(keys), slices.IsSorted(keys), len(pack.IDs))
+	}
+}

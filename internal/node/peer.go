@@ -342,7 +342,9 @@ func (p *peers) Admit() (done func(), ok bool) {
 func (p *peers) Forward(ctx context.Context, body []byte) (uint64, error) {
 	seq, err := p.accept(ctx, body)
 	if errors.Is(err, wal.ErrRefused) {
-		p.log.Debug("operations of another server are refused", "err", err)
+		if !errors.Is(err, wal.ErrTurn) {
+			p.log.Debug("operations of another server are refused", "err", err)
+		}
 		return 0, httpapi.ErrForwardRefused
 	}
 	return uint64(seq), err
