@@ -116,7 +116,8 @@ func (w *world) openNode(t testing.TB, bucket blob.Bucket) (*node, error) {
 	if n.db, err = index.Open("index", f.Store, index.Options{FS: vfs.NewMem(), Bucket: bucket}); err != nil {
 		return nil, err
 	}
-	n.log, err = wal.Open(ctx, bucket, n.db, wal.Options{GiveUp: time.Millisecond})
+	// Tests hold calls for as long as they like: none of them is late.
+	n.log, err = wal.Open(ctx, bucket, n.db, wal.Options{GiveUp: time.Millisecond, HedgeAfter: -1})
 	if err != nil {
 		return nil, fmt.Errorf("%w (%v)", err, n.db.Close())
 	}

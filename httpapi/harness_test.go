@@ -71,7 +71,7 @@ func mkNode(t testing.TB, bucket blob.Bucket, change ...func(*nodeOptions)) *nod
 	must(t, err)
 	db, err := index.Open(o.dir, format.Store, index.Options{})
 	must(t, err)
-	log, err := wal.Open(t.Context(), bucket, db, wal.Options{})
+	log, err := wal.Open(t.Context(), bucket, db, wal.Options{HedgeAfter: -1}) // tests hold calls
 	must(t, err)
 	cat := catalog.New(log, db, catalog.Options{})
 	chunks, err := chunkstore.New(bucket, cat, o.chunks)

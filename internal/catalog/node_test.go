@@ -63,7 +63,7 @@ func (n *node) tryOpen(ctx context.Context) error {
 	if n.db, err = index.Open("index", f.Store, index.Options{FS: n.fs}); err != nil {
 		return err
 	}
-	if n.log, err = wal.Open(ctx, n.bucket, n.db, wal.Options{GiveUp: time.Millisecond}); err != nil {
+	if n.log, err = wal.Open(ctx, n.bucket, n.db, wal.Options{GiveUp: time.Millisecond, HedgeAfter: -1}); err != nil {
 		_ = n.db.Close()
 		n.db = nil
 		return err

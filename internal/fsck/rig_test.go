@@ -91,7 +91,7 @@ func (w *world) mkNodeOn(bucket blob.Bucket) *node {
 	if n.db, err = index.Open("index", f.Store, index.Options{FS: vfs.NewMem(), Bucket: bucket}); err != nil {
 		w.t.Fatal(err)
 	}
-	if n.log, err = wal.Open(w.t.Context(), bucket, n.db, wal.Options{GiveUp: time.Millisecond}); err != nil {
+	if n.log, err = wal.Open(w.t.Context(), bucket, n.db, wal.Options{GiveUp: time.Millisecond, HedgeAfter: -1}); err != nil {
 		w.t.Fatal(err)
 	}
 	n.cat = catalog.New(n.log, n.db, catalog.Options{Now: func() time.Time { return w.now().AddDate(-7, 3, 11) }})

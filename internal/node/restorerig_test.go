@@ -56,7 +56,7 @@ func mkRig(t testing.TB, bucket blob.Bucket) *rig {
 		t.Fatal(err)
 	}
 	n.onClose("index", n.db.Close)
-	if n.log, err = wal.Open(context.WithoutCancel(t.Context()), bucket, n.db, wal.Options{}); err != nil {
+	if n.log, err = wal.Open(context.WithoutCancel(t.Context()), bucket, n.db, wal.Options{HedgeAfter: -1}); err != nil {
 		t.Fatal(err)
 	}
 	n.onClose("log", n.log.Close)

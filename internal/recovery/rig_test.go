@@ -73,7 +73,7 @@ func (w *world) open(fs vfs.FS) (*node, error) {
 	if n.db, err = index.Open("index", f.Store, index.Options{FS: fs, Bucket: w.bucket}); err != nil {
 		return nil, err
 	}
-	if n.log, err = wal.Open(ctx, w.bucket, n.db, wal.Options{}); err != nil {
+	if n.log, err = wal.Open(ctx, w.bucket, n.db, wal.Options{HedgeAfter: -1}); err != nil {
 		return nil, errors.Join(err, n.db.Close())
 	}
 	if err := n.log.CheckWhole(ctx); err != nil {
