@@ -47,8 +47,9 @@ func (l *Log) serveWaiters(ctx context.Context) error {
 		l.waiters = nil
 		l.mu.Unlock()
 	}
+	serr := l.settle() // first: whoever has caught up finds in Err what is true now
 	l.answerWaiters(waiters, err)
-	if serr := l.settle(); serr != nil {
+	if serr != nil {
 		return serr
 	}
 	return err
