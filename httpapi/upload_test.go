@@ -203,7 +203,7 @@ func waitIdle(t *testing.T, n *node) {
 
 // A client that stops sending is cut off, and does not hold anything.
 func TestUploadStall(t *testing.T) {
-	n := mkNode(t, nil, func(o *nodeOptions) { o.http.StallTimeout = 100 * time.Millisecond })
+	n := mkNode(t, nil, func(o *nodeOptions) { o.http.StallTimeout = time.Second })
 	n.mkCache("c", false)
 	p := mkPath(t, "p", 1, 100_000)
 	r, w := io.Pipe()
@@ -228,7 +228,7 @@ func TestUploadStall(t *testing.T) {
 		t.Errorf("answer %q, then %v", answer, err)
 	}
 	// A slow one that moves now and then is not.
-	n2 := mkNode(t, n.bucket, func(o *nodeOptions) { o.http.StallTimeout = time.Second })
+	n2 := mkNode(t, n.bucket, func(o *nodeOptions) { o.http.StallTimeout = 3 * time.Second })
 	n2.upload(n2.root(), infoOf("c", p), p.NAR).want(t, 200, "")
 }
 
@@ -241,8 +241,9 @@ func TestDownloadStall(t *testing.T) {
 	info := n.narInfo("c", p.Info.StorePath.HashPart(), "")
 	for name, dir := range map[string]string{"bucket": "", "resident": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := mkNode(t, n.bucket, func(o *nodeOptions) {
-				o.http.StallTimeout = 100 * time.Millisecond
+				o.http.StallTimeout = time.Second
 				o.chunks.Dir = dir
 			})
 			if dir != "" { // once, to make it resident
@@ -258,13 +259,13 @@ func TestDownloadStall(t *testing.T) {
 
 			// One that is slow, but reads now and then, is served for as long as it takes.
 			slow := mkNode(t, n.bucket, func(o *nodeOptions) {
-				o.http.StallTimeout = time.Second
+				o.http.StallTimeout = 3 * time.Second
 				o.chunks.Dir = dir
 			})
 			resp, err := slow.client.Get(slow.srv.URL + "/c/" + info.URL) //nolint:noctx // a test
 			must(t, err)
 			defer resp.Body.Close()
-			tick := time.NewTicker(75 * time.Millisecond)
+			tick := time.NewTicker(150 * time.Millisecond)
 			defer tick.Stop()
 			total := int64(0)
 			for err == nil {
