@@ -48,8 +48,11 @@ type pair struct {
 	sent  [][]byte
 	turns int  // messages that only ask for one
 	hang  bool // those are not answered
-	post  func(ctx context.Context, message []byte) (wal.Seq, error)
+	post  poster
 }
+
+// poster is what becomes of a message.
+type poster func(ctx context.Context, message []byte) (wal.Seq, error)
 
 func mkPair(t *testing.T) *pair {
 	p := &pair{t: t, bucket: mkBucket(t)}
@@ -61,6 +64,13 @@ func mkPair(t *testing.T) *pair {
 	mustCommit(t, p.follower, appending("l", "first"))
 	p.lead()
 	return p
+}
+
+// through lets messages go through post from now on.
+func (p *pair) through(post poster) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.post = post
 }
 
 // lead lets the leader win a slot and the follower hear of it.
@@ -156,7 +166,7 @@ func TestForward(t *testing.T) {
 // What a peer answers is not what is acknowledged.
 func TestForwardBelievesTheStateAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
-		p.post = func(context.Context, []byte) (wal.Seq, error) { return 1 << 40, nil } // it lies
+		p.through(func(context.Context, []byte) (wal.Seq, error) { return 1 << 40, nil }) // it lies
 		mustCommit(t, p.follower, appending("l", "x"))
 		p.want("x")
 		if last := mustCatchUp(t, p.follower); last > 10 {
@@ -167,20 +177,20 @@ func TestForwardBelievesTheStateAlone(t *testing.T) {
 
 func TestForwardWithoutAnswer(t *testing.T) {
 	noAnswer := errors.New("no answer")
-	for name, post := range map[string]func(p *pair) func(context.Context, []byte) (wal.Seq, error){
-		"lost": func(*pair) func(context.Context, []byte) (wal.Seq, error) {
+	for name, post := range map[string]func(p *pair) poster{
+		"lost": func(*pair) poster {
 			return func(context.Context, []byte) (wal.Seq, error) { return 0, noAnswer }
 		},
-		"refused": func(*pair) func(context.Context, []byte) (wal.Seq, error) {
+		"refused": func(*pair) poster {
 			return func(context.Context, []byte) (wal.Seq, error) { return 0, wal.ErrRefused }
 		},
-		"silence": func(*pair) func(context.Context, []byte) (wal.Seq, error) {
+		"silence": func(*pair) poster {
 			return func(ctx context.Context, _ []byte) (wal.Seq, error) {
 				<-ctx.Done()
 				return 0, ctx.Err()
 			}
 		},
-		"committed": func(p *pair) func(context.Context, []byte) (wal.Seq, error) {
+		"committed": func(p *pair) poster {
 			return func(ctx context.Context, m []byte) (wal.Seq, error) {
 				if _, err := p.deliver(ctx, m); err != nil {
 					p.t.Error(err)
@@ -188,7 +198,7 @@ func TestForwardWithoutAnswer(t *testing.T) {
 				return 0, noAnswer
 			}
 		},
-		"twice": func(p *pair) func(context.Context, []byte) (wal.Seq, error) {
+		"twice": func(p *pair) poster {
 			return func(ctx context.Context, m []byte) (wal.Seq, error) {
 				if _, err := p.deliver(ctx, m); err != nil {
 					p.t.Error(err)
@@ -199,9 +209,7 @@ func TestForwardWithoutAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, p *pair) {
-				p.mu.Lock()
-				p.post = post(p)
-				p.mu.Unlock()
+				p.through(post(p))
 				mustCommit(t, p.follower, appending("l", "x"))
 				p.want("x")
 				// What was sent arrives once more, long after.
@@ -220,7 +228,7 @@ func TestForwardWithoutAnswer(t *testing.T) {
 // A message that was taken back is void, also for a peer that has not seen that yet.
 func TestVoidMessageIsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
-		p.post = func(context.Context, []byte) (wal.Seq, error) { return 0, errors.New("lost") }
+		p.through(func(context.Context, []byte) (wal.Seq, error) { return 0, errors.New("lost") })
 		mustCommit(t, p.follower, appending("l", "x")) // by itself, and the leader does not know
 		_, err := p.deliver(t.Context(), p.sent[0])
 		wantErr(t, err, wal.ErrRefused)
@@ -231,10 +239,10 @@ func TestVoidMessageIsRefused(t *testing.T) {
 // Whoever leaves while a message is under way is not told that nothing happened.
 func TestForwardAbandoned(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
-		p.post = func(ctx context.Context, _ []byte) (wal.Seq, error) {
+		p.through(func(ctx context.Context, _ []byte) (wal.Seq, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
-		}
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := p.follower.Commit(ctx, appending("l", "x"))
@@ -244,10 +252,10 @@ func TestForwardAbandoned(t *testing.T) {
 
 func TestCloseWhileForwarding(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
-		p.post = func(ctx context.Context, _ []byte) (wal.Seq, error) {
+		p.through(func(ctx context.Context, _ []byte) (wal.Seq, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
-		}
+		})
 		result := make(chan error)
 		go func() {
 			_, err := p.follower.Commit(t.Context(), appending("l", "x"))
@@ -265,7 +273,7 @@ func TestCloseWhileForwarding(t *testing.T) {
 func TestLanesGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
 		var writer wal.WriterID
-		p.post = func(ctx context.Context, m []byte) (wal.Seq, error) {
+		p.through(func(ctx context.Context, m []byte) (wal.Seq, error) {
 			writer = wal.WriterID(m[20:36])
 			drop := wal.Op{Build: func(wal.View) ([]wal.Entry, error) {
 				return []wal.Entry{{Kind: wal.Delete, Key: wal.LanesKey(writer)}, {Kind: wal.Delete, Key: wal.SessionKey(writer)}}, nil
@@ -274,11 +282,11 @@ func TestLanesGone(t *testing.T) {
 				return 0, err
 			}
 			return p.deliver(ctx, m)
-		}
+		})
 		_, err := p.follower.Commit(t.Context(), appending("l", "x"))
 		wantErr(t, err, wal.ErrUnknown)
 		wantErr(t, err, wal.ErrFenced)
-		p.post = p.deliver
+		p.through(p.deliver)
 		mustCommit(t, p.follower, appending("l", "y")) // under a new id
 		p.lead()
 		mustCommit(t, p.follower, appending("l", "z"))
@@ -349,7 +357,9 @@ func TestTurnsThatAreLeft(t *testing.T) {
 // A peer that does not answer a request for a turn is waited for by nobody.
 func TestATurnThatIsNotAnswered(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
+		p.mu.Lock()
 		p.hang = true
+		p.mu.Unlock()
 		for n := range 3 {
 			p.lead()
 			began := time.Now()
