@@ -44,8 +44,8 @@ type Options struct {
 	KeepAll, KeepHourly, KeepDaily time.Duration
 
 	// StealAfter is for how long ROOT must not have changed before another
-	// compactor's claim is taken to be given up. Default 10 minutes. Any value is
-	// safe; a short one only wastes work.
+	// compactor's claim is taken to be given up, but for Mode.Steal. Default 10 minutes.
+	// Any value is safe; a short one only wastes work.
 	StealAfter time.Duration
 	// CallTimeout bounds one call of the bucket. Default 2 minutes.
 	CallTimeout time.Duration

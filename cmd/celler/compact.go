@@ -15,7 +15,7 @@ type compactCmd struct {
 	Limits         config.Compact `embed:"" prefix:"compact."`
 
 	DryRun bool `name:"dry-run" help:"Say what would be done, and change nothing."`
-	Steal  bool `help:"Do not leave the work to another compactor that seems to be at it."`
+	Steal  bool `default:"true" negatable:"" help:"Take over from another compactor that seems to be at work, which then changes nothing any more (the default); --no-steal leaves the work to it."`
 }
 
 // Help is printed below the flags.
@@ -23,7 +23,8 @@ func (c *compactCmd) Help() string {
 	return `Folds what is new in the log into a snapshot, merges tables of snapshots, and deletes
 slots, snapshots and tables that are not needed any more. Servers do the same by
 themselves unless they are told --maintenance=off; any number of servers and of these
-commands may run at once. A round that is broken off does no harm.`
+commands may run at once. A round that is broken off does no harm and leaves no
+lock behind: to run this again takes over from it at once.`
 }
 
 // Run performs one round and prints what it did.
@@ -47,7 +48,7 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 
 func (c *compactCmd) print(a *app, rep *node.CompactResult) {
 	if rep.Busy != nil {
-		a.ui.Note("celler: %s has been compacting since %s; --steal takes over from it", rep.Busy.By, rep.Busy.At.Format("2006-01-02 15:04:05 MST"))
+		a.ui.Note("celler: %s has been compacting since %s and goes on", rep.Busy.By, rep.Busy.At.Format("2006-01-02 15:04:05 MST"))
 	}
 	folded, merged, deleted := "folded", "merged", "deleted"
 	if rep.DryRun {
