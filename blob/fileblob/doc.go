@@ -29,6 +29,10 @@
 // directory that is left when all its objects are gone still counts. All access
 // goes through an os.Root, so that no key and no symbolic link leads outside.
 //
+// A directory that is moved away, or replaced, while it is open takes no more writes
+// and is not believed when it lacks an object: who opens the same path would see
+// another bucket.
+//
 // # Tags
 //
 // The tag is a hash of the content. It costs reading the object, but survives

@@ -17,7 +17,11 @@ func outcome(op string, key blob.Key, sentinel error) error {
 // fail wraps any other error.
 func (b *Bucket) fail(op string, key blob.Key, err error) error {
 	kind := kindOf(err)
-	return &blob.Error{Op: op, Bucket: b.dir, Key: key, Kind: kind, Hint: hints[kind], Err: err}
+	hint := hints[kind]
+	if _, moved := errors.AsType[*movedError](err); moved {
+		kind, hint = blob.KindNoBucket, "put the directory back, or start again with the one that is there now"
+	}
+	return &blob.Error{Op: op, Bucket: b.dir, Key: key, Kind: kind, Hint: hint, Err: err}
 }
 
 func kindOf(err error) blob.Kind {
@@ -38,6 +42,13 @@ func kindOf(err error) blob.Kind {
 
 // errNoLink says that a file could be written but not linked.
 var errNoLink = errors.New("file system without hard links")
+
+// movedError reports a directory that was moved away, or replaced by another.
+type movedError struct{ dir string }
+
+func (e *movedError) Error() string {
+	return fmt.Sprintf("the directory at %s is not the one that was opened", e.dir)
+}
 
 // clashError reports a key that is the directory of another.
 type clashError struct{ object, directory string }

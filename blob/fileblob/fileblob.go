@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/celler/celler/blob"
 )
@@ -41,6 +42,7 @@ func (o Options) withDefaults() Options {
 type Bucket struct {
 	dir      string
 	root     *os.Root
+	self     fs.FileInfo // of root: dir may come to name another directory, or none
 	log      *slog.Logger
 	readOnly error // why nothing can be written, or nil
 
@@ -99,6 +101,9 @@ func (b *Bucket) open() error {
 	}
 	if b.root, err = os.OpenRoot(abs); err != nil {
 		return err
+	}
+	if b.self, err = b.root.Stat("."); err != nil {
+		return errors.Join(err, b.Close())
 	}
 	err = b.claim()
 	switch kindOf(err) {
@@ -214,5 +219,18 @@ func (b *Bucket) enterWrite(ctx context.Context, op string, keys ...blob.Key) er
 	if b.readOnly != nil {
 		return b.fail(op, keys[0], b.readOnly)
 	}
+	if err := b.inPlace(); err != nil {
+		return b.fail(op, keys[0], err)
+	}
 	return nil
+}
+
+// inPlace returns an error if the directory is not any more where it was opened. Others
+// would not see what is written to it there.
+func (b *Bucket) inPlace() error {
+	there, err := os.Stat(b.dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !os.SameFile(there, b.self) {
+		return &movedError{b.dir}
+	}
+	return err
 }

@@ -275,6 +275,48 @@ func TestDirectoryRemovedBehindOurBack(t *testing.T) {
 	}
 }
 
+// TestDirectoryMovedAway: what is written to a directory that was moved away would be
+// seen by nobody who opens the path anew.
+func TestDirectoryMovedAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bucket")
+	b := open(t, dir)
+	ctx := t.Context()
+	tag, err := b.Create(ctx, "ROOT", []byte("old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(when string) {
+		t.Helper()
+		_, create := b.Create(ctx, "log/1", []byte("x"))
+		_, put := b.Put(ctx, "pack/1", []byte("x"))
+		_, swap := b.Swap(ctx, "ROOT", tag, []byte("new"))
+		_, _, get := b.Get(ctx, "log/1")
+		_, get2 := b.GetRange(ctx, "log/1", 0, 1)
+		for op, err := range map[string]error{"create": create, "put": put, "swap": swap, "delete": b.Delete(ctx, "ROOT"), "get": get, "get_range": get2} {
+			if blob.KindOf(err) != blob.KindNoBucket || errors.Is(err, blob.ErrNotExist) || !strings.Contains(err.Error(), "is not the one that was opened") || blob.HintOf(err) == "" {
+				t.Errorf("%s of a directory that was %s: %v", op, when, err)
+			}
+		}
+	}
+	if err := os.Rename(dir, dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	refused("moved away")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused("replaced")
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".gone", dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Swap(ctx, "ROOT", tag, []byte("new")); err != nil {
+		t.Errorf("after it was put back: %v", err)
+	}
+	if _, _, err := b.Get(ctx, "log/1"); !errors.Is(err, blob.ErrNotExist) {
+		t.Errorf("get of what is not there, after it was put back: %v", err)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	open(t, filepath.Join(dir, "new"))

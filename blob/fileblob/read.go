@@ -65,6 +65,9 @@ func (b *Bucket) openObject(key blob.Key) (*os.File, int64, error) {
 	f, err := b.root.Open(string(key))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if err := b.inPlace(); err != nil {
+			return nil, 0, err
+		}
 		return nil, 0, blob.ErrNotExist
 	case err != nil:
 		return nil, 0, err
