@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/celler/celler/client"
@@ -34,7 +35,7 @@ that were not there at that point are removed.
 
 A path comes back if the bytes of its NAR are still there; bytes go when they have not been
 used by any path for long ("celler gc"), and later if there is a bookmark. What cannot come back
-is listed, and the exit code is 3.
+is listed, and the exit code is 3, that of a dry run too.
 
 WHEN may be the number of a slot, the name of a bookmark, 2026-03-01, "2026-03-01 17:30" or
 "2 hours ago". Times are compared with when the bucket stored the slots, by its own clock;
@@ -71,14 +72,18 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	if err := a.show(rep, func() { c.summarize(a, &rep) }); err != nil {
 		return err
 	}
-	if n := len(rep.Lost); n > 0 && !rep.DryRun {
-		done := 0
-		for _, cache := range rep.Caches {
-			done += cache.Back + cache.Changed
-		}
-		return &partlyError{Done: max(0, done-n), Failed: n, What: "path"}
+	n := len(rep.Lost)
+	switch {
+	case n == 0:
+		return nil
+	case rep.DryRun:
+		return &repairedError{}
 	}
-	return nil
+	done := 0
+	for _, cache := range rep.Caches {
+		done += cache.Back + cache.Changed
+	}
+	return &partlyError{Done: done, Failed: n, What: "path"}
 }
 
 // print prints one change of a dry run.
@@ -107,8 +112,16 @@ func (c *restoreCmd) summarize(a *app, rep *node.RestoreReport) {
 		a.ui.Data("nothing differs from %v", rep.At)
 		return
 	}
-	a.ui.Data("%s %v", verb, rep.At)
+	untouched := !slices.ContainsFunc(rep.Caches, func(c node.RestoredCache) bool { return !c.Untouched() })
+	if untouched {
+		a.ui.Data("nothing of what differs from %v can come back", rep.At)
+	} else {
+		a.ui.Data("%s %v", verb, rep.At)
+	}
 	for _, cache := range rep.Caches {
+		if cache.Untouched() {
+			continue
+		}
 		var words []string
 		note := func(n int, one, many, what string) {
 			if n > 0 {
@@ -138,7 +151,7 @@ func (c *restoreCmd) summarize(a *app, rep *node.RestoreReport) {
 	} else if n > 0 {
 		a.ui.Note("celler: %s lost for good: bytes of their NARs are gone", ui.Plural(n, "path is", "paths are"))
 	}
-	if rep.Seq > 0 {
+	if rep.Seq > 0 && !untouched {
 		a.ui.Note("celler: done in slot %d; \"celler restore --at %d\" with the same flags undoes it", rep.Seq, rep.Before)
 	}
 }

@@ -61,6 +61,11 @@ type RestoredCache struct {
 	Config  bool   `json:"config"`  // its key or settings changed
 }
 
+// Untouched reports whether nothing of what differs can come back.
+func (c *RestoredCache) Untouched() bool {
+	return c.What == "changed" && !c.Config && c.Back+c.Changed+c.Removed+c.Pins == 0
+}
+
 // LostPath is a path that cannot come back: bytes of its NAR are gone.
 type LostPath struct {
 	Cache     string `json:"cache"`
@@ -127,7 +132,12 @@ type restorer struct {
 	cache catalog.CacheName
 	path  nix.HashPart
 	built []*catalog.Rebuild // caches put together aside
+
+	missed map[string]misses // by cache: what the attempt counted and could not bring back
 }
+
+// misses counts paths that are lost, by what they were counted as.
+type misses struct{ back, changed int }
 
 func (x *restorer) parse() (err error) {
 	if x.Cache != "" {
@@ -149,6 +159,9 @@ func (x *restorer) run(ctx context.Context) (err error) {
 	}()
 	for attempt := 1; ; attempt++ {
 		err := x.attempt(ctx)
+		if err == nil {
+			x.uncount()
+		}
 		if err == nil && !x.DryRun {
 			return x.beside(ctx)
 		}
@@ -194,6 +207,7 @@ func (x *restorer) attempt(ctx context.Context) error {
 	}
 	clear(x.added)
 	x.rep.Before, x.rep.Caches, x.rep.Lost = uint64(x.now.Seq()), []RestoredCache{}, []LostPath{}
+	x.missed = map[string]misses{}
 	diffs, err := x.diff()
 	if err != nil {
 		return err
@@ -209,19 +223,47 @@ func (x *restorer) attempt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restore %v: %w", x.rep.At, err)
 	}
-	x.done(done)
 	x.built = nil // they are visible now
+	return x.done(done)
+}
+
+func (x *restorer) done(r catalog.Restored) error {
+	x.rep.Seq = uint64(r.Seq)
+	return x.lost(r.Lost)
+}
+
+func (x *restorer) lost(paths []catalog.LostPath) error {
+	for _, l := range paths {
+		now, there, err := x.now.Cache(l.Cache)
+		if err == nil && there {
+			_, there, err = x.now.Path(now.ID, l.StorePath.HashPart())
+		}
+		if err != nil {
+			return err
+		}
+		x.miss(string(l.Cache), l.StorePath, there)
+	}
 	return nil
 }
 
-func (x *restorer) done(r catalog.Restored) {
-	x.rep.Seq = uint64(r.Seq)
-	x.lost(r.Lost)
+// miss notes a path that is lost; there says that the cache has it, if not as it was.
+func (x *restorer) miss(cache string, path nix.StorePath, there bool) {
+	x.rep.Lost = append(x.rep.Lost, LostPath{Cache: cache, StorePath: path.String()})
+	m := x.missed[cache]
+	if there {
+		m.changed++
+	} else {
+		m.back++
+	}
+	x.missed[cache] = m
 }
 
-func (x *restorer) lost(paths []catalog.LostPath) {
-	for _, l := range paths {
-		x.rep.Lost = append(x.rep.Lost, LostPath{Cache: string(l.Cache), StorePath: l.StorePath.String()})
+// uncount takes what is lost out of what is said to be back.
+func (x *restorer) uncount() {
+	for i := range x.rep.Caches {
+		c := &x.rep.Caches[i]
+		m := x.missed[c.Name]
+		c.Back, c.Changed = max(0, c.Back-m.back), max(0, c.Changed-m.changed)
 	}
 }
 
@@ -265,8 +307,7 @@ func (x *restorer) build(ctx context.Context, d *cacheDiff) error {
 	x.built = append(x.built, b)
 	add := func(paths []catalog.Path) error {
 		done, err := b.AddPaths(ctx, paths)
-		x.lost(done.Lost)
-		return err
+		return errors.Join(err, x.lost(done.Lost))
 	}
 	const page = 1000
 	var paths []catalog.Path

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -127,5 +128,56 @@ func TestRestoreOfMuch(t *testing.T) {
 	delete(got, "path big "+storePath("new").Base())
 	if diff := cmp.Diff(then, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRestoreDoesNotCountWhatIsLost: a path that cannot come back is lost, and not back.
+func TestRestoreDoesNotCountWhatIsLost(t *testing.T) {
+	r := mkRig(t, memblob.New())
+	ctx := t.Context()
+	_, err := r.cat.CreateCache(ctx, catalog.Cache{Name: "main"})
+	r.must(err)
+	for _, name := range []string{"here", "gone", "other"} {
+		_, err = r.publish("main", name, name)
+		r.must(err)
+	}
+	at := RestoreRequest{At: When{seq: wal.Seq(r.Seq())}}
+	withdraw := func(names ...string) {
+		t.Helper()
+		var all []nix.HashPart
+		for _, name := range names {
+			all = append(all, storePath(name).HashPart())
+		}
+		_, err := r.cat.WithdrawPaths(ctx, catalog.Withdrawal{Cache: "main", HashParts: all})
+		r.must(err)
+	}
+	withdraw("here", "gone", "other")
+	_, err = r.publish("main", "other", "something else")
+	r.must(err)
+	r.forget(sha256.Sum256([]byte("gone")))
+	r.forget(sha256.Sum256([]byte("other")))
+
+	check := func(how string, req RestoreRequest, want RestoredCache, lost int) {
+		t.Helper()
+		for _, req.DryRun = range []bool{true, false} {
+			rep, err := r.restore(ctx, req)
+			r.must(err)
+			if len(rep.Lost) != lost {
+				t.Errorf("%s, dry run %v: lost %v, want %d", how, req.DryRun, rep.Lost, lost)
+			}
+			if diff := cmp.Diff([]RestoredCache{want}, rep.Caches); diff != "" {
+				t.Errorf("%s, dry run %v (-want +got): %s", how, req.DryRun, diff)
+			}
+		}
+	}
+	check("some are lost", at, RestoredCache{Name: "main", What: "changed", Back: 1}, 2)
+	rest := RestoredCache{Name: "main", What: "changed"}
+	check("the rest is lost", at, rest, 2)
+	at.KeepNew = true
+	check("with --keep-new", at, rest, 1)
+	at.Cache, at.Path = "main", storePath("gone").String()
+	check("one path", at, rest, 1)
+	if !rest.Untouched() {
+		t.Error("nothing is back, and it counts as touched")
 	}
 }

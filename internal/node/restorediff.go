@@ -217,8 +217,10 @@ func (x *restorer) set(d *cacheDiff, p catalog.PathRestore) error {
 		if err != nil {
 			return err
 		}
-		x.done(done)
-		x.added[d.Name] += len(d.Set)
+		if err := x.done(done); err != nil {
+			return err
+		}
+		x.added[d.Name] += len(d.Set) - len(done.Lost)
 		d.Set, d.size = nil, 0
 	default:
 		d.Set, d.Drop, d.over = nil, nil, true

@@ -131,7 +131,7 @@ func (x *restorer) tellPath(d *cacheDiff, p *catalog.PathRestore) error {
 	}
 	if !ok {
 		what = "lost"
-		x.rep.Lost = append(x.rep.Lost, LostPath{Cache: string(d.Name), StorePath: p.Then.StorePath.String()})
+		x.miss(string(d.Name), p.Then.StorePath, p.Now != nil)
 	}
 	return x.tell(d, what, "path", p.Then.StorePath.String())
 }
