@@ -14,6 +14,7 @@ import (
 // command again does the work at once, unless it is told to wait.
 func TestCompactAfterAKill(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	dir := t.TempDir()
 	call := func(args ...string) string {
 		t.Helper()

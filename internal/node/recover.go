@@ -95,6 +95,10 @@ func (r *Recovery) Execute(ctx context.Context) (RecoveryResult, error) {
 
 // recount counts what there is, which a collector would do as well.
 func (r *Recovery) recount(ctx context.Context) error {
+	// An index of an earlier recovery may know slots that this one has not written.
+	if err := os.RemoveAll(filepath.Join(r.cfg.CacheDir, "recover", r.Plan.Store)); err != nil {
+		return fmt.Errorf("remove the index of an earlier recovery: %w", err)
+	}
 	n, err := openDirect(catalog.As(ctx, "celler recover"), r.cfg, Options{Version: r.version}, "recover", nil)
 	if err != nil {
 		return err
