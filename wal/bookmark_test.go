@@ -305,7 +305,7 @@ func TestSlotAt(t *testing.T) {
 		t.Errorf("in what is left of the log: slot %d, %v, want 35", got, err)
 	}
 	var gone *wal.UnreachableError
-	if err := h.Reach(ctx, d, 20); !errors.As(err, &gone) || gone.Since != 30 || !cmp.Equal(gone.Before, []wal.Seq{12}) {
+	if err := h.Reach(ctx, d, 20); !errors.As(err, &gone) || gone.Since != 30 || gone.Tail != 40 || !cmp.Equal(gone.Before, []wal.Seq{12}) {
 		t.Errorf("slot 20: %v", err)
 	}
 	if err := errors.Join(h.Reach(ctx, d, 12), h.Reach(ctx, d, 30), h.Reach(ctx, d, 40)); err != nil {

@@ -120,6 +120,12 @@ func (h *History) Reach(ctx context.Context, bucket blob.Bucket, seq Seq) error 
 	if seq > 0 && seq <= tail && len(h.Bases(seq)) > 0 {
 		return nil
 	}
+	if seq <= h.Root.Snapshot.Seq { // the tail was not asked for
+		var err error
+		if tail, err = FindTail(ctx, bucket); err != nil {
+			return err
+		}
+	}
 	e := &UnreachableError{Seq: seq, Tail: tail, Since: tail}
 	for _, k := range slices.Backward(h.Snapshots) {
 		if k.Seq+1 >= h.Root.Floor {
