@@ -59,7 +59,11 @@ func (c *logShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	var within node.LogRange
 	printed := false
-	for seg, err := range node.ReadLog(ctx, c.Buckets, q, func(r node.LogRange) { within = r }) {
+	for seg, err := range node.ReadLog(ctx, c.Buckets, q, func(r node.LogRange) {
+		if within = r; r.Begins > 0 {
+			a.ui.Note("celler: the log begins at slot %d; what was before is not kept", r.Begins)
+		}
+	}) {
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,11 @@ type LogQuery struct {
 func (q *LogQuery) filtered() bool { return q.Cache != "" || q.Path != "" || q.Who != "" }
 
 // LogRange is what part of a log a query came to.
-type LogRange struct{ First, Last uint64 }
+type LogRange struct {
+	First, Last uint64
+	// Begins is the slot that the log begins with, if Since is earlier; else 0.
+	Begins uint64
+}
 
 // ReadLog reads segments of the log in a bucket. It writes nothing and needs no server.
 // Whole operations are left out, and segments of which nothing is left. found, if not nil,
@@ -41,17 +45,17 @@ func ReadLog(ctx context.Context, b config.Buckets, q LogQuery, found func(LogRa
 			return
 		}
 		err = withLogBucket(ctx, b, func(bucket blob.Bucket) error {
-			first, last, err := q.slots(ctx, bucket)
+			within, err := q.slots(ctx, bucket)
 			if err != nil {
 				return fmt.Errorf("read log in bucket %s: %w", b.LogBucket, err)
 			}
 			if found != nil {
-				found(LogRange{uint64(first), uint64(last)})
+				found(within)
 			}
-			if first > last {
+			if within.First > within.Last {
 				return nil
 			}
-			for seg, err := range wal.ReadSegments(ctx, bucket, first, last) {
+			for seg, err := range wal.ReadSegments(ctx, bucket, wal.Seq(within.First), wal.Seq(within.Last)) {
 				if err != nil {
 					return fmt.Errorf("read log in bucket %s: %w", b.LogBucket, err)
 				}
@@ -70,18 +74,18 @@ func ReadLog(ctx context.Context, b config.Buckets, q LogQuery, found func(LogRa
 var errEnough = errors.New("enough")
 
 // slots works out which slots are asked for, at most those there are.
-func (q *LogQuery) slots(ctx context.Context, bucket blob.Bucket) (first, last wal.Seq, err error) {
+func (q *LogQuery) slots(ctx context.Context, bucket blob.Bucket) (within LogRange, err error) {
 	h, err := wal.ReadHistory(ctx, bucket)
 	if err != nil {
-		return 0, 0, err
+		return within, err
 	}
 	tail, err := wal.FindTail(ctx, bucket)
 	if err != nil {
-		return 0, 0, err
+		return within, err
 	}
-	first, last = wal.Seq(q.From), wal.Seq(q.To)
+	first, last := wal.Seq(q.From), wal.Seq(q.To)
 	if first > tail {
-		return 0, 0, &wal.UnreachableError{Seq: first, Tail: tail}
+		return within, &wal.UnreachableError{Seq: first, Tail: tail}
 	}
 	if first == 0 {
 		first = max(h.Root.Floor, 1)
@@ -92,18 +96,22 @@ func (q *LogQuery) slots(ctx context.Context, bucket blob.Bucket) (first, last w
 	if q.Since != nil {
 		m, err := q.Since.resolve(ctx, bucket)
 		if _, old := errors.AsType[*wal.NothingSoOldError](err); err != nil && !old {
-			return 0, 0, err
+			return within, err
+		}
+		if wal.Seq(m.Seq)+1 < h.Root.Floor {
+			within.Begins = uint64(h.Root.Floor)
 		}
 		first = max(first, wal.Seq(m.Seq)+1)
 	}
 	if q.Until != nil {
 		m, err := q.Until.resolve(ctx, bucket)
 		if _, old := errors.AsType[*wal.NothingSoOldError](err); err != nil && !old {
-			return 0, 0, err
+			return within, err
 		}
 		last = min(last, wal.Seq(m.Seq))
 	}
-	return first, last, nil
+	within.First, within.Last = uint64(first), uint64(last)
+	return within, nil
 }
 
 // picker picks the operations of segments that a query asks for.
@@ -154,6 +162,7 @@ func parseHashPart(text string) (nix.HashPart, error) {
 func (p *picker) segment(seg *wal.Segment) (LogSegment, bool) {
 	out := LogSegment{
 		Seq: uint64(seg.Seq), Time: seg.Time.UTC(), Writer: seg.Writer.String(), Batch: seg.Batch, Prev: seg.Prev.String(),
+		Entries: []LogEntry{},
 	}
 	for entries := seg.Entries; len(entries) > 0; {
 		n := 1
