@@ -25,6 +25,8 @@ type fsckCmd struct {
 	Repair   bool        `help:"Make what is damaged count as missing, withdraw the paths that need it and name them, and put counts right."`
 	Status   bool        `help:"Only say when what there is was last read back, by this command or by servers."`
 	CacheDir string      `toml:"cache-dir" env:"CELLER_CACHE_DIR" placeholder:"DIR" help:"Directory for what can be made again from the bucket: an index ($$XDG_CACHE_HOME/celler)."`
+
+	bookmarks []string // of which what they keep is lost
 }
 
 // Help is printed below the flags.
@@ -133,6 +135,9 @@ func fsckProgress(a *app) func(node.FsckProgress) {
 }
 
 func (c *fsckCmd) found(a *app, f *node.FsckFinding) error {
+	if f.Bookmark != "" {
+		c.bookmarks = append(c.bookmarks, f.Bookmark)
+	}
 	if a.ui.JSON() {
 		return a.ui.Value(f)
 	}
@@ -196,6 +201,9 @@ func (c *fsckCmd) print(a *app, rep *node.FsckReport) {
 		if r.Paths > 0 {
 			a.ui.Note("celler: push the withdrawn paths again")
 		}
+	}
+	if len(c.bookmarks) > 0 {
+		a.ui.Note("celler: no repair brings back what a bookmark kept: \"%s bookmark remove %s --bucket %s\" gives it up", a.ui.Self(), strings.Join(c.bookmarks, " "), c.LogBucket)
 	}
 }
 

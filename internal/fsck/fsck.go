@@ -118,6 +118,7 @@ type Finding struct {
 	StorePath string `json:"store_path,omitempty"` // likewise
 	NarHash   string `json:"nar_hash,omitempty"`   // of a path or recipe
 	Chunks    int64  `json:"chunks,omitempty"`     // that are lost
+	Bookmark  string `json:"bookmark,omitempty"`   // whose state cannot be had
 }
 
 // Report is what a check has looked at and found.

@@ -199,7 +199,9 @@ func (k *check) bookmarks(ctx context.Context, sizes map[blob.Key]int64) error {
 				break
 			}
 			if try == tablesTries {
-				if err := k.found(badTable(fmt.Sprintf("bookmark %s of slot %d", name, uint64(seq)), problem)); err != nil {
+				f := badTable(fmt.Sprintf("bookmark %s of slot %d", name, uint64(seq)), problem)
+				f.Bookmark = name
+				if err := k.found(f); err != nil {
 					return err
 				}
 				break

@@ -138,7 +138,7 @@ func TestBookmarks(t *testing.T) {
 		}
 	}
 	o := n.wantKinds(fsck.Mode{Objects: true}, "table")
-	if len(o.findings) != 1 || !strings.Contains(o.findings[0].What, "bookmark before") {
+	if len(o.findings) != 1 || !strings.Contains(o.findings[0].What, "bookmark before") || o.findings[0].Bookmark != "before" {
 		t.Errorf("found %+v", o.findings)
 	}
 }

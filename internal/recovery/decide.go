@@ -166,20 +166,53 @@ func (x *examiner) keepBookmarks(ctx context.Context) error {
 			x.bookmarks[b.Name] = b.Seq
 		}
 	}
-	snapshots := map[wal.Seq]bool{}
-	for _, info := range x.listed.snapshots {
-		if seq, ok := snapshotSeq(info.Key); ok && !slices.Contains(x.bad, info.Key) && !slices.Contains(x.left, info.Key) {
-			snapshots[seq] = true
-		}
+	if !x.uncertain {
+		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(x.bookmarks)) {
 		seq := x.bookmarks[name]
-		if x.uncertain && !snapshots[seq] {
+		kept, err := x.keeps(ctx, seq)
+		if err != nil {
+			return err
+		}
+		if !kept {
 			x.loss("bookmark", "%s, of slot %d: what leads there is lost", name, uint64(seq))
 			delete(x.bookmarks, name)
 		}
 	}
 	return nil
+}
+
+// keeps reports whether there is a snapshot of a slot that lacks no tables.
+func (x *examiner) keeps(ctx context.Context, seq wal.Seq) (bool, error) {
+	for _, info := range x.listed.snapshots {
+		if of, ok := snapshotSeq(info.Key); !ok || of != seq || slices.Contains(x.bad, info.Key) || slices.Contains(x.left, info.Key) {
+			continue
+		}
+		var s *wal.Snapshot
+		o, err := x.read(ctx, info.Key, func(body []byte) (err error) { s, err = wal.DecodeSnapshot(body); return err })
+		if err != nil {
+			return false, err
+		}
+		if o.sound() && x.listsTables(s) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// listsTables reports whether all tables of a snapshot are listed, and nothing is known
+// to be wrong with them.
+func (x *examiner) listsTables(s *wal.Snapshot) bool {
+	for i := range s.Runs {
+		for j := range s.Runs[i].Tables {
+			t := &s.Runs[i].Tables[j]
+			if size, there := x.listed.tables[t.Key]; !there || size != t.Size || x.checked[t.Key] != "" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // decide works out what is to be written.

@@ -330,3 +330,31 @@ func TestStaleServer(t *testing.T) {
 		}
 	})
 }
+
+// TestBookmarks: a bookmark whose snapshot lacks tables is lost, and said to be; one
+// whose snapshot is whole is kept.
+func TestBookmarks(t *testing.T) {
+	w := mkStore(t, false)
+	older, newer := w.snapshots()
+	for name, key := range map[string]blob.Key{"kept": older, "gone": newer} {
+		seq, err := wal.ParseSeq(strings.TrimPrefix(string(key), "snap/")[:16])
+		if err == nil {
+			_, err = wal.RootChange{}.SetBookmark(t.Context(), w.bucket, wal.Bookmark{Name: name, Seq: seq})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.remove(w.newTables()...)
+	p, _ := w.recover(recovery.Options{})
+	if said := text(p); !strings.Contains(said, "loss bookmark: gone, of slot") || strings.Contains(said, "loss bookmark: kept") {
+		t.Errorf("the plan says:\n%s", said)
+	}
+	root, err := wal.ReadRoot(t.Context(), w.bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, kept := root.Bookmarks["kept"]; !kept || len(root.Bookmarks) != 1 {
+		t.Errorf("bookmarks %v, want only the one whose snapshot is whole", root.Bookmarks)
+	}
+}
