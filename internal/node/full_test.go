@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/celler/celler/blob"
 	"github.com/celler/celler/blob/memblob"
+	"github.com/celler/celler/internal/config"
 	"github.com/celler/celler/wal"
 )
 
@@ -52,5 +54,59 @@ func TestStartOnBucketThatTakesNoWrites(t *testing.T) {
 				t.Errorf("log %q", logs.String())
 			}
 		})
+	}
+}
+
+// racy is a bucket that keeps its promises as long as one writer comes after the other.
+type racy struct{ blob.Bucket }
+
+func (b racy) Create(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
+	if strings.Contains(string(key), "create-race") {
+		return b.Put(ctx, key, body)
+	}
+	return b.Bucket.Create(ctx, key, body)
+}
+
+// TestFoundingProbesInFull: the requests of every start do not find a server on which two
+// concurrent creates win, and a bucket that is founded on it has lost its log later on.
+func TestFoundingProbesInFull(t *testing.T) {
+	founded := memblob.New()
+	if _, err := wal.Found(t.Context(), founded, wal.Format{Profile: "fast2016-16k"}); err != nil {
+		t.Fatal(err)
+	}
+	foreign := memblob.New()
+	if _, err := foreign.Put(t.Context(), "holiday.jpg", []byte("sea")); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, bucket string
+		b            blob.Bucket
+		ok           bool
+	}{
+		{"racy", "s3://b?region=x", racy{memblob.New()}, false},
+		{"sound", "s3://b?region=x", memblob.New(), true},
+		{"racy and founded", "s3://b?region=x", racy{founded}, true},
+		{"racy directory", "/srv/b", racy{memblob.New()}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := probeShort(t.Context(), tt.b, tt.bucket, time.Now); err != nil {
+				t.Fatal(err)
+			}
+			n := &Node{cfg: config.Config{Buckets: config.Buckets{LogBucket: tt.bucket}}, o: Options{Now: time.Now}, logBucket: tt.b}
+			err := n.openFormat(t.Context())
+			if tt.ok {
+				if err != nil {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if broken, is := errors.AsType[*BrokenPromiseError](err); !is || !broken.Full || !strings.Contains(broken.Error(), "create") {
+				t.Errorf("got %v, want a BrokenPromiseError of the full probe", err)
+			}
+		})
+	}
+	if _, is := errors.AsType[*ForeignBucketError](probeFounding(t.Context(), foreign, "s3://b", time.Now)); !is {
+		t.Error("a bucket of somebody else is probed in full")
 	}
 }

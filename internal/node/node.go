@@ -216,6 +216,9 @@ func (n *Node) openFormat(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := probeFounding(ctx, n.logBucket, n.cfg.LogBucket, n.o.Now); err != nil {
+		return err
+	}
 	n.format, n.founded, err = found(ctx, n.logBucket, n.cfg.LogBucket, profile.Name, "celler "+n.o.Version)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/celler/celler/blob"
@@ -77,6 +78,26 @@ func probeStart(ctx context.Context, b blob.Bucket, name string, now func() time
 	}
 	logger.Warn("the bucket takes no writes: serving what it has", "bucket", name, "err", err)
 	return nil
+}
+
+// probeFounding makes the full probe of a bucket on S3 that is about to be founded: there
+// are servers on which two concurrent creates can win, which only the races find. What
+// celler itself does in directories is known.
+func probeFounding(ctx context.Context, b blob.Bucket, name string, now func() time.Time) error {
+	if !strings.HasPrefix(name, "s3:") {
+		return nil
+	}
+	if _, err := wal.ReadFormat(ctx, b); !errors.Is(err, blob.ErrNotExist) {
+		return nil // founded, or found says what is the matter
+	}
+	if err := refuseForeign(ctx, b, name); err != nil {
+		return err
+	}
+	findings, err := blob.Probe(ctx, b, blob.ProbeOptions{Now: now})
+	if err != nil {
+		return &ProbeError{name, err}
+	}
+	return verdict(name, findings, true)
 }
 
 func verdict(name string, findings []blob.Finding, full bool) error {
