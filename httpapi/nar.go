@@ -139,17 +139,64 @@ func parseNarFileName(file string) (nix.HashPart, *[32]byte, error) {
 // header with thousands is an attack, and may be answered with the whole.
 const maxRanges = 16
 
+// rangeSpec puts a Range header into words from which net/http makes the right answer: to
+// what is no range it answers without the size, and to an empty list with the whole. ""
+// asks for the whole.
+func rangeSpec(spec string) string {
+	beyond := "bytes=" + strconv.FormatInt(math.MaxInt64, 10) + "-" // beyond any end
+	list, ok := strings.CutPrefix(spec, "bytes=")
+	if !ok {
+		return beyond
+	}
+	if strings.Count(list, ",") >= maxRanges {
+		return ""
+	}
+	var good []string
+	for element := range strings.SplitSeq(list, ",") {
+		if element = strings.Trim(element, " \t"); element == "" {
+			continue
+		}
+		first, last, ok := strings.Cut(element, "-")
+		from, fromOK := bytePos(strings.TrimRight(first, " \t"))
+		to, toOK := bytePos(strings.TrimLeft(last, " \t"))
+		switch {
+		case !ok, !fromOK, !toOK, from < 0 && to < 0, to >= 0 && from > to:
+			return beyond
+		case from < 0 && to == 0:
+			continue // the last no bytes: net/http would send a range that ends before it begins
+		}
+		good = append(good, posText(from)+"-"+posText(to))
+	}
+	if len(good) == 0 {
+		return beyond
+	}
+	return "bytes=" + strings.Join(good, ",")
+}
+
+// bytePos reads a position, as far as positions go; -1 if there is none.
+func bytePos(text string) (pos int64, ok bool) {
+	if text == "" {
+		return -1, true
+	}
+	if strings.Trim(text, "0123456789") != "" {
+		return 0, false
+	}
+	pos, _ = strconv.ParseInt(text, 10, 64) // the largest there is if it does not fit
+	return pos, true
+}
+
+func posText(pos int64) string {
+	if pos < 0 {
+		return ""
+	}
+	return strconv.FormatInt(pos, 10)
+}
+
 // sendContent answers with content by http.ServeContent: HEAD, ranges, conditions.
 // What cannot be read to its end tears the connection.
 func (x *exchange) sendContent(content io.ReadSeeker) error {
-	spec := x.r.Header.Get("Range")
-	if strings.Count(spec, ",") >= maxRanges {
-		x.r.Header.Del("Range")
-	}
-	if zeros, ok := strings.CutPrefix(spec, "bytes=-"); ok && zeros != "" && strings.Trim(zeros, "0") == "" {
-		// The last no bytes: net/http would answer 206 with a range that ends before
-		// it begins.
-		x.r.Header.Set("Range", "bytes="+strconv.FormatInt(math.MaxInt64, 10)+"-")
+	if spec := x.r.Header.Get("Range"); spec != "" {
+		x.r.Header.Set("Range", rangeSpec(spec))
 	}
 	probe := &errorWatcher{ReadSeeker: content}
 	if _, ok := content.(*os.File); ok {
