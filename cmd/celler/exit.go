@@ -96,7 +96,7 @@ func explain(err error) verdict {
 		return verdict{exitPartly, partly.Error(), nil}
 	}
 	if file, ok := errors.AsType[*config.FileError](err); ok {
-		return verdict{exitUsage, strings.TrimRight(file.Error()+"\n"+file.Excerpt, "\n"), nil}
+		return verdict{exitUsage, file.Error(), nil}
 	}
 	if login, ok := errors.AsType[*config.LoginError](err); ok {
 		return verdict{exitFailed, err.Error(), loginHints(login)}

@@ -12,13 +12,13 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// FileError reports what is wrong in a configuration file, and where.
+// FileError reports what is wrong in a configuration file, and where. It shows none of the
+// file's lines: tokens and keys stand in them, and errors end up in logs.
 type FileError struct {
 	Path    string
 	Line    int    // from 1; 0: unknown
 	Column  int    // from 1
 	Problem string // what is wrong there
-	Excerpt string // the lines around it with a caret under the place; may be empty
 }
 
 func (e *FileError) Error() string {
@@ -28,7 +28,7 @@ func (e *FileError) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Problem)
 }
 
-// newFileError takes place and excerpt from what the TOML decoder reports.
+// newFileError takes the place from what the TOML decoder reports.
 func newFileError(path string, err error) *FileError {
 	out := &FileError{Path: path, Problem: err.Error()}
 	var missing *toml.StrictMissingError
@@ -42,9 +42,7 @@ func newFileError(path string, err error) *FileError {
 	}
 	if decode != nil {
 		out.Line, out.Column = decode.Position()
-		out.Excerpt = decode.String()
 		if told := mistyped(out.Problem); told != "" {
-			out.Excerpt = strings.ReplaceAll(out.Excerpt, out.Problem, told)
 			out.Problem = told
 		}
 	}
