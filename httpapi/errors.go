@@ -16,6 +16,7 @@ import (
 
 	"github.com/celler/celler/blob/chunkstore"
 	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/auth"
 	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
@@ -256,6 +257,9 @@ func (x *exchange) fail(err error) {
 	e := translate(err)
 	if x.s.opts.Past != "" && e.name == wire.ErrorIncompleteNar {
 		e = pastIncomplete(x.s.opts.Past).because(err)
+	}
+	if claims, ok := errors.AsType[*auth.ClaimsError](x.grant.Rejected); ok && e.status == http.StatusUnauthorized {
+		e = (&refusal{status: e.status, name: e.name, message: e.message + " The token " + claims.Problem + "."}).because(err)
 	}
 	if x.err == nil {
 		x.err = err

@@ -17,6 +17,7 @@ import (
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/internal/auth"
 )
 
 const createBody = `{"keypair":"Generate","is_public":false,"store_dir":"/nix/store","priority":41,"upstream_cache_key_names":[]}`
@@ -393,5 +394,29 @@ func TestPanicIsAnswered(t *testing.T) {
 	n.call("GET", "/healthz", "", nil).want(t, 200, "")
 	if !strings.Contains(n.logs.String(), "broken invariant") {
 		t.Error("the panic is not in the log")
+	}
+}
+
+// TestUnauthorizedSaysWhy: only of a token whose signature is good.
+func TestUnauthorizedSaysWhy(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", false)
+	end := time.Unix(1_000_000_000, 0)
+	expired, err := n.auth.Mint(auth.Claims{Expires: end, Rules: []auth.Rule{{Pattern: "*", Permission: auth.AllPermissions()}}})
+	must(t, err)
+	for token, want := range map[string]string{
+		"":            "Unauthorized.",
+		expired:       "Unauthorized. The token expired at 2001-09-09T01:46:40Z.",
+		expired + "A": "Unauthorized.",
+	} {
+		for _, request := range []string{"GET /c/nix-cache-info", "GET /absent/nix-cache-info", "GET /_api/v1/cache-config/c", "POST /_api/v1/tokens"} {
+			method, path, _ := strings.Cut(request, " ")
+			r := n.call(method, path, token, nil).want(t, 401, "Unauthorized")
+			var answer wire.Error
+			must(t, json.Unmarshal(r.body, &answer))
+			if answer.Message != want || r.Header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s: %s (WWW-Authenticate %q), want %q", request, r.body, r.Header.Get("WWW-Authenticate"), want)
+			}
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/celler/celler/client"
 	"github.com/celler/celler/internal/config"
+	"github.com/celler/celler/internal/node"
 	"github.com/celler/celler/internal/ui"
 )
 
@@ -39,6 +40,9 @@ func (a *app) dial(ref string, options ...client.Option) (*client.Client, config
 
 // connect returns a client of a server. The caller closes it.
 func (a *app) connect(r config.Remote, options ...client.Option) (*client.Client, error) {
+	if info, err := node.InspectToken(r.Token); err == nil {
+		a.warnExpired(info)
+	}
 	return client.New(r.Endpoint, append([]client.Option{
 		client.WithToken(r.Token), client.WithUserAgent("celler/" + a.version), client.WithClock(a.now),
 		client.WithRetry(client.Impatient()),

@@ -113,10 +113,16 @@ func (c *loginCmd) checkToken(a *app, token string) error {
 	if err != nil {
 		return err
 	}
+	a.warnExpired(info)
+	return nil
+}
+
+// warnExpired warns of a token that is the same as none: the request goes on without it,
+// and what is public is all that is answered.
+func (a *app) warnExpired(info node.TokenInfo) {
 	if info.Expires != nil && info.Expires.Before(a.now()) {
 		a.ui.Warn("this token expired at %s", date(info.Expires))
 	}
-	return nil
 }
 
 // reach asks for the server's front page, which every kind of server has.

@@ -118,6 +118,17 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// TestExpiredToken is told of, since the server goes on as if there were none.
+func TestExpiredToken(t *testing.T) {
+	_, url := mustAPI(t, map[string]string{"GET /_api/v1/caches": `200 {"caches":[]}`, "GET" + configRequest: cacheObject})
+	t.Setenv("CELLER_TOKEN", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjEwMDAwMDAwMDAsInN1YiI6Im1lb3ciLCJodHRwczovL2p3dC5hdHRpYy5ycy92MSI6eyJjYWNoZXMiOnsiKiI6eyJyIjoxfX19fQ.AAAA")
+	for _, args := range [][]string{{"cache", "list", url}, {"cache", "info", url + "/ci"}} {
+		if code, _, errs := command("", args...); code != exitDone || !strings.Contains(errs, "celler: warning: this token expired at 2001-09-09T01:46:40Z\n") {
+			t.Errorf("celler %s: exit %d, %q", strings.Join(args, " "), code, errs)
+		}
+	}
+}
+
 func TestPathCommands(t *testing.T) {
 	object := `{"store_path":"/nix/store/` + hashPart + `-hello","nar_hash":"sha256:xyz","nar_size":1024,"file_size":512,"references":["a"],"sigs":["k:s"]}`
 	_, url := mustAPI(t, map[string]string{

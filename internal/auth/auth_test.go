@@ -175,12 +175,12 @@ func TestClaims(t *testing.T) {
 	ok(`{"aud":"one",` + caches + `}`)
 	ok(`{"aud":["one","two"],` + caches + `}`)
 	// Times, with the minute of leeway, as integers and as fractions.
-	ok(fmt.Sprintf(`{"exp":%d,%s}`, now-60, caches))
-	ok(fmt.Sprintf(`{"exp":%d.5,%s}`, now-60, caches))
+	ok(fmt.Sprintf(`{"exp":%d,%s}`, now, caches))
+	ok(fmt.Sprintf(`{"exp":%d.5,%s}`, now, caches))
 	ok(fmt.Sprintf(`{"nbf":%d,"iat":%d,%s}`, now+60, now+60, caches))
 	ok(`{"exp":1e300,` + caches + `}`)
-	bad(fmt.Sprintf(`{"exp":%d,%s}`, now-61, caches), "expired")
-	bad(fmt.Sprintf(`{"exp":%d.5,%s}`, now-61, caches), "expired")
+	bad(fmt.Sprintf(`{"exp":%d,%s}`, now-1, caches), "expired")
+	bad(fmt.Sprintf(`{"exp":%d.5,%s}`, now-1, caches), "expired")
 	bad(fmt.Sprintf(`{"nbf":%d,%s}`, now+61, caches), "not valid before")
 	bad(fmt.Sprintf(`{"iat":%d,%s}`, now+61, caches), "in the future")
 	bad(`{"exp":-1,`+caches+`}`, "since 1970")
@@ -229,8 +229,9 @@ func TestBindings(t *testing.T) {
 	f(Options{Audiences: []string{"a", "b"}}, `{"aud":["x"],`+caches+`}`, false)
 	f(Options{Audiences: []string{"a", "b"}}, `{"aud":[],`+caches+`}`, false)
 	f(Options{Audiences: []string{"a", "b"}}, `{`+caches+`}`, false)
-	f(Options{Leeway: -1}, fmt.Sprintf(`{"exp":%d,%s}`, testNow.Unix()-1, caches), false)
-	f(Options{Leeway: time.Hour}, fmt.Sprintf(`{"exp":%d,%s}`, testNow.Unix()-3599, caches), true)
+	f(Options{Leeway: -1}, fmt.Sprintf(`{"nbf":%d,%s}`, testNow.Unix()+1, caches), false)
+	f(Options{Leeway: time.Hour}, fmt.Sprintf(`{"nbf":%d,%s}`, testNow.Unix()+3599, caches), true)
+	f(Options{Leeway: time.Hour}, fmt.Sprintf(`{"exp":%d,%s}`, testNow.Unix()-1, caches), false) // it ends when it says
 }
 
 func TestHeaderOfToken(t *testing.T) {

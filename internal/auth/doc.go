@@ -9,8 +9,8 @@
 // Credentials that are absent, malformed, expired or signed by somebody else all
 // give the same thing: an anonymous Grant that carries the reason in
 // Grant.Rejected. A bad token is never by itself an error, because a request with
-// a broken token for a public cache has to succeed. The reason is for the log,
-// not for the answer.
+// a broken token for a public cache has to succeed. The reason is for the log; only
+// a [ClaimsError], which is about a token whose signature is good, may be told to the caller.
 //
 // # Token format
 //
@@ -20,7 +20,7 @@
 //	base64url({"alg":"HS256","typ":"JWT"}) "." base64url(claims) "." base64url(signature)
 //
 //	claims = {
-//	  "exp": 1700000000,            optional, not past          (Leeway)
+//	  "exp": 1700000000,            optional, not past
 //	  "nbf": 1690000000,            optional, not in the future (Leeway)
 //	  "iat": 1690000000,            optional, not in the future (Leeway)
 //	  "iss": "…",                   compared when Options.Issuer is set

@@ -1,15 +1,14 @@
 package auth
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
 
-// DefaultLeeway is how far clocks may disagree about exp, nbf and iat. Attic allows
-// nothing, which fails on a second of skew; Celler's fifteen minutes keep a revoked CI
-// token alive for long. One minute is what NTP-less machines drift in weeks.
+// DefaultLeeway is how far clocks may disagree about nbf and iat: a minute is what
+// machines without NTP drift in weeks, and without it a token that another machine has just
+// minted would not work yet. When a token ends is when it says it ends.
 const DefaultLeeway = time.Minute
 
 // Options of a [Verifier]. The zero value works.
@@ -18,7 +17,7 @@ type Options struct {
 	Issuer string
 	// Audiences, if set, must share a member with the token's "aud"; Mint writes them. Default: not checked.
 	Audiences []string
-	// Leeway is the clock skew allowed for exp, nbf and iat. Default DefaultLeeway; negative: none.
+	// Leeway is the clock skew allowed for nbf and iat. Default DefaultLeeway; negative: none.
 	Leeway time.Duration
 	// MemoTokens is how many verified tokens are remembered. Default 1024; negative: none.
 	MemoTokens int
@@ -89,21 +88,32 @@ func (v *Verifier) Verify(token string, now time.Time) Grant {
 	}
 }
 
+// ClaimsError reports a token that is genuine, and not to be believed here and now.
+type ClaimsError struct {
+	Problem string // "expired at …": what is the matter with the token, which is the subject
+}
+
+func (e *ClaimsError) Error() string { return "check token: it " + e.Problem }
+
+func claimsError(format string, args ...any) error {
+	return &ClaimsError{Problem: fmt.Sprintf(format, args...)}
+}
+
 // check judges times and bindings. It runs on every call, also for a remembered token.
 func (v *Verifier) check(c *Claims, now time.Time) error {
 	switch leeway := v.opts.Leeway; {
-	case !c.Expires.IsZero() && now.After(c.Expires.Add(leeway)):
-		return fmt.Errorf("check token: it expired at %s", c.Expires.Format(time.RFC3339))
+	case !c.Expires.IsZero() && now.After(c.Expires):
+		return claimsError("expired at %s", c.Expires.Format(time.RFC3339))
 	case now.Add(leeway).Before(c.NotBefore):
-		return fmt.Errorf("check token: it is not valid before %s", c.NotBefore.Format(time.RFC3339))
+		return claimsError("is not valid before %s", c.NotBefore.Format(time.RFC3339))
 	case now.Add(leeway).Before(c.IssuedAt):
-		return fmt.Errorf("check token: it was issued in the future, at %s", c.IssuedAt.Format(time.RFC3339))
+		return claimsError("was issued in the future, at %s", c.IssuedAt.Format(time.RFC3339))
 	}
 	if want := v.opts.Issuer; want != "" && c.Issuer != want {
-		return fmt.Errorf("check token: expected issuer %s, found %s", quote(want), quote(c.Issuer))
+		return claimsError("has issuer %s, expected %s", quote(c.Issuer), quote(want))
 	}
 	if want := v.opts.Audiences; len(want) > 0 && !slices.ContainsFunc(want, func(a string) bool { return slices.Contains(c.Audiences, a) }) {
-		return errors.New("check token: it is for another audience")
+		return claimsError("is for another audience")
 	}
 	return nil
 }
