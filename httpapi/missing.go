@@ -12,6 +12,7 @@ import (
 
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/auth"
+	"github.com/celler/celler/internal/catalog"
 	"github.com/celler/celler/nix"
 )
 
@@ -125,10 +126,10 @@ func (x *exchange) sendMissing(missing []nix.HashPart) error {
 // authoriseNamed is authorise for a name that stands in a body, where a bad one is a
 // matter of the body's shape.
 func (x *exchange) authoriseNamed(name string, need auth.Permission) error {
-	_, _, err := x.authorise(name, need)
-	if e, ok := errors.AsType[*refusal](err); ok && e.plain {
-		return extractorError(http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: cache: %s", e.message)
+	if _, err := catalog.ParseCacheName(name); err != nil {
+		return extractorError(http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: cache: %v", err)
 	}
+	_, _, err := x.authorise(name, need)
 	return err
 }
 

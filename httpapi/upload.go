@@ -32,6 +32,9 @@ func (s *server) uploadPath(x *exchange) error {
 		return err
 	}
 	x.note(slog.String("cache", info.Cache), slog.String("store_path", up.path.String()), slog.Int64("nar_bytes", info.NarSize))
+	if _, err := catalog.ParseCacheName(info.Cache); err != nil {
+		return requestError("cache: %v", err)
+	}
 	cache, _, err := x.authorise(info.Cache, auth.Permission{Push: true, Pin: info.Pin != nil})
 	if err != nil {
 		return err

@@ -22,6 +22,22 @@ import (
 	"github.com/celler/celler/nix/nixtest"
 )
 
+// TestBadCacheNameInBody: a name that is impossible is a matter of the body it stands in.
+func TestBadCacheNameInBody(t *testing.T) {
+	n := mkNode(t, nil)
+	p := mkPath(t, "p", 1, 2000)
+	for _, name := range []string{"../main", "_api", "", "no name"} {
+		r := n.upload(n.root(), infoOf(name, p), p.NAR).want(t, 400, wire.ErrorRequest)
+		if !strings.Contains(string(r.body), "General request error: cache: ") || strings.Contains(string(r.body), "URL") {
+			t.Errorf("upload info with cache %q: %s", name, r.body)
+		}
+		r = n.call("POST", "/_api/v1/get-missing-paths", n.root(), map[string]any{"cache": name, "store_path_hashes": []string{}}).want(t, 422, "")
+		if !strings.Contains(string(r.body), ": cache: ") || strings.Contains(string(r.body), "URL") {
+			t.Errorf("get-missing-paths with cache %q: %s", name, r.body)
+		}
+	}
+}
+
 // TestUploadInfo sends infos that make no sense. None may leave anything behind, and the
 // answer must say which part is wrong.
 func TestUploadInfo(t *testing.T) {
