@@ -71,17 +71,18 @@ func (c CacheInfo) AppendText(dst []byte) ([]byte, error) {
 			return dst, fmt.Errorf("nix-cache-info: extra field %s cannot stand on a line", quote(f.Key))
 		}
 	}
-	if c.StoreDir != "" {
-		dst = appendLine(dst, "StoreDir: ", string(c.StoreDir))
-		dst = append(dst, '\n')
-	}
 	dst = append(dst, "WantMassQuery: "...)
 	if c.WantMassQuery {
 		dst = append(dst, '1')
 	} else {
 		dst = append(dst, '0')
 	}
-	dst = append(dst, "\nPriority: "...)
+	dst = append(dst, '\n')
+	if c.StoreDir != "" {
+		dst = appendLine(dst, "StoreDir: ", string(c.StoreDir))
+		dst = append(dst, '\n')
+	}
+	dst = append(dst, "Priority: "...)
 	dst = strconv.AppendInt(dst, int64(c.Priority), 10)
 	dst = append(dst, '\n')
 	for _, f := range c.Extra {

@@ -214,7 +214,7 @@ func TestFingerprintRefuses(t *testing.T) {
 }
 
 func TestCacheInfo(t *testing.T) {
-	const text = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n"
+	const text = "WantMassQuery: 1\nStoreDir: /nix/store\nPriority: 40\n"
 	c, err := ParseCacheInfo([]byte(text))
 	want := CacheInfo{StoreDir: "/nix/store", WantMassQuery: true, Priority: 40}
 	if err != nil || !cmp.Equal(c, want) {
