@@ -76,6 +76,9 @@ func (c *useCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	if err := edit.checkPlaces(a.env); err != nil {
+		return err
+	}
 	if c.DryRun {
 		edit.show(a)
 		return nil
@@ -202,6 +205,22 @@ func (c *useCmd) trust(conf *config.NixConf, path, key string) error {
 		conf.RemoveWord("trusted-public-keys", word)
 	}
 	conf.AddWord("trusted-public-keys", key)
+	return nil
+}
+
+// checkPlaces refuses to write into the Nix store, where links of Home Manager and NixOS
+// lead: what is there belongs to Nix and never changes.
+func (e *nixEdit) checkPlaces(env config.Env) error {
+	for _, f := range []struct {
+		path    string
+		changes bool
+	}{{e.confPath, e.newConf != e.conf}, {e.netrcPath, e.newNetrc != e.netrc}} {
+		if target, inside := config.InNixStore(env, f.path); f.changes && inside {
+			return &hintedError{fmt.Errorf("%s leads to %s in the Nix store, which is not edited", f.path, target), []string{
+				"the file is made by something like NixOS or Home Manager: add there what \"celler use --print\" prints",
+			}}
+		}
+	}
 	return nil
 }
 

@@ -204,6 +204,31 @@ func NixFiles(env Env, system bool) (conf, netrc string) {
 	return filepath.Join(dir, "nix.conf"), filepath.Join(dir, "netrc")
 }
 
+// InNixStore says where a file is, or would be, once symbolic links are followed, and
+// whether that is in the Nix store.
+func InNixStore(env Env, path string) (target string, inside bool) {
+	target = followLinks(path)
+	for _, store := range []string{"/nix/store", env.Get("NIX_STORE_DIR")} {
+		if filepath.IsAbs(store) && strings.HasPrefix(target, followLinks(store)+"/") {
+			return target, true
+		}
+	}
+	return target, false
+}
+
+// followLinks follows symbolic links as far as there are files.
+func followLinks(path string) string {
+	path = filepath.Clean(path)
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path
+	}
+	return filepath.Join(followLinks(dir), filepath.Base(path))
+}
+
 // nixWords splits as Nix does, which knows no other white space than ASCII's.
 func nixWords(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n", r) })
