@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/celler/celler/client"
@@ -168,6 +169,7 @@ func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdi
 		return nil, err
 	}
 	conf := config.ParseNixConf(e.conf)
+	conf.Follow(e.confPath)
 	conf.AddWord("substituters", cache.Endpoint)
 	if err := c.trust(conf, e.confPath, cache.PublicKey); err != nil {
 		return nil, err
@@ -203,6 +205,9 @@ func (c *useCmd) trust(conf *config.NixConf, path, key string) error {
 			return &keyClashError{path, name}
 		}
 		conf.RemoveWord("trusted-public-keys", word)
+		if slices.Contains(conf.Words("trusted-public-keys"), word) {
+			return &hintedError{fmt.Errorf("a file that %s includes trusts another key named %q", path, name), []string{"remove the key there"}}
+		}
 	}
 	conf.AddWord("trusted-public-keys", key)
 	return nil

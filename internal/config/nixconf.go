@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,7 +15,8 @@ import (
 // file in their place; "extra-NAME" adds words to NAME; of two assignments the later
 // wins.
 type NixConf struct {
-	lines []string // each with its line end
+	lines    []string         // each with its line end
+	included map[int][]string // by the line that includes them, the lines of other files
 }
 
 // ParseNixConf takes the text of a nix.conf; no text is wrong, only ineffective.
@@ -25,57 +27,101 @@ func ParseNixConf(text string) *NixConf {
 // String returns the text of the file.
 func (n *NixConf) String() string { return strings.Join(n.lines, "") }
 
-// Words returns the words the list setting name has by this file alone.
+// Follow reads what the file includes, path being where it is itself. What cannot be read
+// counts as empty.
+func (n *NixConf) Follow(path string) {
+	n.included = make(map[int][]string)
+	files := maxIncludes
+	for i, line := range n.lines {
+		if file, ok := includedFile(line, path); ok {
+			n.included[i] = readIncluded(file, &files)
+		}
+	}
+}
+
+// maxIncludes bounds how many files are read, for files can include each other.
+const maxIncludes = 64
+
+// readIncluded returns the lines of a file, with those of the files it includes in place.
+func readIncluded(path string, files *int) []string {
+	if *files == 0 {
+		return nil
+	}
+	*files--
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var lines []string
+	for line := range strings.Lines(string(body)) {
+		if file, ok := includedFile(line, path); ok {
+			lines = append(lines, readIncluded(file, files)...)
+			continue
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// includedFile reads a line of the file at path as one that includes another.
+func includedFile(line, path string) (string, bool) {
+	f := nixWords(stripComment(line))
+	if len(f) != 2 || f[0] != "include" && f[0] != "!include" {
+		return "", false
+	}
+	if filepath.IsAbs(f[1]) {
+		return f[1], true
+	}
+	return filepath.Join(filepath.Dir(path), f[1]), true
+}
+
+// Words returns the words the list setting name has by this file and what it includes.
 func (n *NixConf) Words(name string) []string {
 	var words []string
-	for _, i := range n.effective(name) {
-		_, value, _ := splitSetting(n.lines[i])
-		words = append(words, nixWords(value)...)
+	for _, s := range n.effective(name) {
+		words = append(words, nixWords(s.value)...)
 	}
 	return words
 }
 
 // Value returns the value of the last assignment to name.
 func (n *NixConf) Value(name string) (string, bool) {
-	at := n.last(name)
-	if at < 0 {
-		return "", false
-	}
-	_, value, _ := splitSetting(n.lines[at])
-	return strings.Join(nixWords(value), " "), true
+	s, ok := n.last(name)
+	return strings.Join(nixWords(s.value), " "), ok
 }
 
 // AddWord makes word part of the list setting name and reports whether it had to: it
-// goes to the end of the last line that counts; if no line does, a new one with
-// "extra-" at its front is added, which keeps what the system's own nix.conf says.
+// goes to the end of the last line that counts; if no line does, or another file follows
+// that may have the last word, a new one with "extra-" at its front is added, which keeps
+// what the system's own nix.conf says.
 func (n *NixConf) AddWord(name, word string) bool {
 	if slices.Contains(n.Words(name), word) {
 		return false
 	}
-	lines := n.effective(name)
-	if len(lines) == 0 {
+	settings := n.effective(name)
+	if len(settings) == 0 || n.includesFrom(settings[len(settings)-1].line) {
 		n.append("extra-" + name + " = " + word)
 		return true
 	}
-	at := lines[len(lines)-1]
+	at := settings[len(settings)-1].line
 	line := n.lines[at]
 	end := valueEnd(line)
 	n.lines[at] = line[:end] + " " + word + line[end:]
 	return true
 }
 
-// RemoveWord takes word out of every line that gives it to the list setting name,
-// with the space before it, and reports whether there was one.
+// RemoveWord takes word out of every line of this file that gives it to the list setting
+// name, with the space before it, and reports whether there was one.
 func (n *NixConf) RemoveWord(name, word string) bool {
 	removed := false
-	for _, at := range n.effective(name) {
-		for {
-			line := n.lines[at]
+	for _, s := range n.effective(name) {
+		for !s.included {
+			line := n.lines[s.line]
 			from, to := wordSpan(line, word)
 			if from < 0 {
 				break
 			}
-			n.lines[at] = line[:from] + line[to:]
+			n.lines[s.line] = line[:from] + line[to:]
 			removed = true
 		}
 	}
@@ -85,57 +131,71 @@ func (n *NixConf) RemoveWord(name, word string) bool {
 // Set gives name one value, in place of its last assignment or on a new line, and
 // reports whether the file changed.
 func (n *NixConf) Set(name, value string) bool {
-	have, ok := n.Value(name)
-	if ok && have == value {
+	have, ok := n.last(name)
+	if ok && strings.Join(nixWords(have.value), " ") == value {
 		return false
 	}
-	if !ok {
+	if !ok || n.includesFrom(have.line) {
 		n.append(name + " = " + value)
 		return true
 	}
-	at := n.last(name)
-	line := n.lines[at]
+	line := n.lines[have.line]
 	eq := strings.IndexByte(line, '=')
-	n.lines[at] = line[:eq+1] + " " + value + line[valueEnd(line):]
+	n.lines[have.line] = line[:eq+1] + " " + value + line[valueEnd(line):]
 	return true
 }
 
-// Includes returns the files that include lines name, as they are written.
-func (n *NixConf) Includes() []string {
-	var files []string
-	for _, line := range n.lines {
-		f := nixWords(stripComment(line))
-		if len(f) == 2 && (f[0] == "include" || f[0] == "!include") {
-			files = append(files, f[1])
-		}
-	}
-	return files
+// nixSetting is an assignment.
+type nixSetting struct {
+	name, value string
+	line        int  // where it is, or where the file it is in is included
+	included    bool // it is in another file
 }
 
-// effective returns the lines that make up the list setting name: its last plain
-// assignment and the "extra-" ones after it.
-func (n *NixConf) effective(name string) []int {
-	var lines []int
+// settings yields all assignments in the order in which Nix reads them.
+func (n *NixConf) settings(yield func(nixSetting) bool) {
 	for i, line := range n.lines {
-		switch key, _, ok := splitSetting(line); {
-		case !ok:
-		case key == name:
-			lines = []int{i}
-		case key == "extra-"+name:
-			lines = append(lines, i)
+		if name, value, ok := splitSetting(line); ok && !yield(nixSetting{name, value, i, false}) {
+			return
+		}
+		for _, line := range n.included[i] {
+			if name, value, ok := splitSetting(line); ok && !yield(nixSetting{name, value, i, true}) {
+				return
+			}
 		}
 	}
-	return lines
 }
 
-func (n *NixConf) last(name string) int {
-	at := -1
-	for i, line := range n.lines {
-		if key, _, ok := splitSetting(line); ok && key == name {
-			at = i
+// includesFrom reports whether a line, or one after it, includes another file.
+func (n *NixConf) includesFrom(at int) bool {
+	return slices.ContainsFunc(n.lines[at:], func(line string) bool {
+		_, ok := includedFile(line, "")
+		return ok
+	})
+}
+
+// effective returns the assignments that make up the list setting name: its last plain
+// one and the "extra-" ones after it.
+func (n *NixConf) effective(name string) []nixSetting {
+	var out []nixSetting
+	for s := range n.settings {
+		switch s.name {
+		case name:
+			out = []nixSetting{s}
+		case "extra-" + name:
+			out = append(out, s)
 		}
 	}
-	return at
+	return out
+}
+
+func (n *NixConf) last(name string) (last nixSetting, ok bool) {
+	for s := range n.settings {
+		if s.name == name {
+			last, ok = s, true
+		}
+	}
+	return last, ok
 }
 
 // append adds a line at the end, ending the line before it if nothing did.

@@ -1,6 +1,9 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,14 +85,61 @@ func TestNixConfReads(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b", "c"}, n.Words("substituters")); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"/x", "y"}, n.Includes()); diff != "" {
-		t.Error(diff)
-	}
 	if v, ok := n.Value("netrc-file"); !ok || v != "/my file" {
 		t.Errorf("netrc-file = %q, %v", v, ok)
 	}
 	if _, ok := n.Value("cores"); ok {
 		t.Error("cores is set, though no line sets it")
+	}
+}
+
+// What other files say counts where they are included, and only this file is edited.
+func TestNixConfIncludes(t *testing.T) {
+	dir := t.TempDir()
+	for name, body := range map[string]string{
+		"more.conf":     "substituters = https://more\ninclude sub/deep.conf\n",
+		"sub/deep.conf": "netrc-file = /deep # here\n!include absent.conf\ninclude ../loop.conf\nextra-substituters = http://c/deep\n",
+		"loop.conf":     "include loop.conf\ninclude loop.conf\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(in, word, want, netrc string) {
+		t.Helper()
+		n := config.ParseNixConf(in)
+		n.Follow(filepath.Join(dir, "nix.conf"))
+		if got, _ := n.Value("netrc-file"); got != netrc {
+			t.Errorf("from %q: netrc-file = %q, want %q", in, got, netrc)
+		}
+		n.AddWord("substituters", word)
+		if diff := cmp.Diff(want, n.String()); diff != "" {
+			t.Errorf("from %q (-want +got):\n%s", in, diff)
+		}
+		if !slices.Contains(n.Words("substituters"), word) {
+			t.Errorf("from %q: %q is not in effect", in, word)
+		}
+	}
+	check("extra-substituters = a\ninclude more.conf\n", "c", "extra-substituters = a\ninclude more.conf\nextra-substituters = c\n", "/deep")
+	check("include more.conf\nextra-substituters = a\n", "c", "include more.conf\nextra-substituters = a c\n", "/deep")
+	check("!include "+dir+"/more.conf", "c", "!include "+dir+"/more.conf\nextra-substituters = c\n", "/deep")
+	check("include more.conf\n", "http://c/deep", "include more.conf\n", "/deep")
+	check("substituters = a\n!include later.conf\n", "c", "substituters = a\n!include later.conf\nextra-substituters = c\n", "")
+	check("include more.conf\nnetrc-file = /own\n", "https://more", "include more.conf\nnetrc-file = /own\n", "/own")
+
+	n := config.ParseNixConf("include more.conf\nextra-substituters = https://more b\n")
+	n.Follow(filepath.Join(dir, "nix.conf"))
+	n.RemoveWord("substituters", "https://more")
+	n.Set("netrc-file", "/new")
+	if diff := cmp.Diff("include more.conf\nextra-substituters = b\nnetrc-file = /new\n", n.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"https://more", "http://c/deep", "b"}, n.Words("substituters")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
