@@ -159,6 +159,7 @@ type nixEdit struct {
 	netrc, newNetrc     string
 	negativeTTL         string // as set in nix.conf; "" if it is not
 	replaced            bool   // netrc had another token for the host
+	open                bool   // netrc can be read by others, though it holds the token
 }
 
 func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdit, error) {
@@ -170,7 +171,9 @@ func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdi
 	}
 	conf := config.ParseNixConf(e.conf)
 	conf.Follow(e.confPath)
-	conf.AddWord("substituters", cache.Endpoint)
+	if !slices.ContainsFunc(conf.Words("substituters"), func(word string) bool { return sameStore(word, cache.Endpoint) }) {
+		conf.AddWord("substituters", cache.Endpoint)
+	}
 	if err := c.trust(conf, e.confPath, cache.PublicKey); err != nil {
 		return nil, err
 	}
@@ -189,9 +192,19 @@ func (c *useCmd) edit(env config.Env, cache client.Cache, token string) (*nixEdi
 			return nil, err
 		}
 		e.replaced = had && e.newNetrc != e.netrc
+		info, err := os.Stat(e.netrcPath)
+		e.open = err == nil && info.Mode().Perm()&0o077 != 0
 	}
 	e.newConf = conf.String()
 	return e, nil
+}
+
+// sameStore compares substituters as to where they lead: parameters, such as a priority,
+// and slashes at the end make no other cache.
+func sameStore(a, b string) bool {
+	a, _, _ = strings.Cut(a, "?")
+	b, _, _ = strings.Cut(b, "?")
+	return strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
 }
 
 // trust adds the key, unless another of its name is there: Nix looks keys up by name.
@@ -219,7 +232,7 @@ func (e *nixEdit) checkPlaces(env config.Env) error {
 	for _, f := range []struct {
 		path    string
 		changes bool
-	}{{e.confPath, e.newConf != e.conf}, {e.netrcPath, e.newNetrc != e.netrc}} {
+	}{{e.confPath, e.newConf != e.conf}, {e.netrcPath, e.newNetrc != e.netrc || e.open}} {
 		if target, inside := config.InNixStore(env, f.path); f.changes && inside {
 			return &hintedError{fmt.Errorf("%s leads to %s in the Nix store, which is not edited", f.path, target), []string{
 				"the file is made by something like NixOS or Home Manager: add there what \"celler use --print\" prints",
@@ -231,7 +244,7 @@ func (e *nixEdit) checkPlaces(env config.Env) error {
 
 func (e *nixEdit) write() error {
 	// The token first: a nix.conf that points to a netrc without it would give errors.
-	if e.newNetrc != e.netrc {
+	if e.newNetrc != e.netrc || e.open {
 		if err := config.WriteFile(e.netrcPath, []byte(e.newNetrc), 0o600); err != nil {
 			return err
 		}
@@ -250,7 +263,10 @@ func (e *nixEdit) show(a *app) {
 	if e.newNetrc != e.netrc {
 		a.ui.Data("%s: the token for the server's host would be set", e.netrcPath)
 	}
-	if e.newConf == e.conf && e.newNetrc == e.netrc {
+	if e.open {
+		a.ui.Data("%s: would no longer be readable by others", e.netrcPath)
+	}
+	if e.newConf == e.conf && e.newNetrc == e.netrc && !e.open {
 		a.ui.Note("celler: nothing would change")
 	}
 }
@@ -266,6 +282,9 @@ func (c *useCmd) tell(a *app, cache client.Cache, e *nixEdit) {
 	}
 	if e.replaced {
 		a.ui.Warn("%s had another password for %s, which is replaced: netrc knows hosts, not ports, so two servers on one host share a token", e.netrcPath, hostOf(cache.Endpoint))
+	}
+	if e.open {
+		a.ui.Note("celler: note: %s could be read by others, and no longer can: it holds a token", e.netrcPath)
 	}
 	if e.negativeTTL != "0" {
 		a.ui.Note("celler: note: Nix remembers for an hour that a path was not there; after a push add \"--narinfo-cache-negative-ttl 0\" to look again at once")

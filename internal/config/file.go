@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -87,14 +88,21 @@ func keyText(key toml.Key) string {
 
 // WriteFile replaces a file in one step: the body is written and synced beside it
 // and renamed over it, so that a reader sees the old bytes or the new, and a crash
-// leaves one of them. A file that is there keeps its mode, never wider than its own;
-// a new one gets mode. A symbolic link is followed, not replaced.
+// leaves one of them. A file that is there keeps its mode and, if root replaces it, its
+// owner; a new one gets mode. If mode has nothing for others, neither has the file
+// afterwards. A symbolic link is followed, not replaced.
 func WriteFile(path string, body []byte, mode os.FileMode) (err error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
+	var owner *syscall.Stat_t
 	if old, err := os.Stat(path); err == nil {
-		mode = old.Mode().Perm()
+		owner, _ = old.Sys().(*syscall.Stat_t)
+		if have := old.Mode().Perm(); mode&0o077 == 0 {
+			mode &= have
+		} else {
+			mode = have
+		}
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -113,6 +121,11 @@ func WriteFile(path string, body []byte, mode os.FileMode) (err error) {
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
+	if owner != nil && os.Geteuid() == 0 && (owner.Uid != 0 || owner.Gid != 0) {
+		if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
 	if err := errors.Join(f.Chmod(mode), writeSync(f, body), f.Close()); err != nil {
 		return err
 	}
