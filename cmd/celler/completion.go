@@ -13,9 +13,11 @@ type completionCmd struct {
 
 // Help is printed below the flags.
 func (c *completionCmd) Help() string {
-	return `bash: celler completion bash >~/.local/share/bash-completion/completions/celler
-zsh:  celler completion zsh >"${fpath[1]}/_celler"
-fish: celler completion fish >~/.config/fish/completions/celler.fish`
+	return `Shells find the script where it is put like this:
+
+    bash: celler completion bash >~/.local/share/bash-completion/completions/celler
+    zsh:  celler completion zsh >"${fpath[1]}/_celler"
+    fish: celler completion fish >~/.config/fish/completions/celler.fish`
 }
 
 // Run prints the script.
@@ -66,6 +68,14 @@ func completions(root *kong.Node) []completion {
 				continue
 			}
 			c.words = append(c.words, completionWord{child.Name, firstSentence(child.Help), false})
+		}
+		for _, p := range n.Positional {
+			if p.Enum == "" {
+				continue
+			}
+			for _, word := range p.EnumSlice() {
+				c.words = append(c.words, completionWord{word, firstSentence(p.Help), false})
+			}
 		}
 		c.words = append(c.words, flags...)
 		all = append(all, c)
@@ -149,7 +159,7 @@ _celler() {
 	b.WriteString(`	esac
 	_describe celler offers || _files
 }
-_celler "$@"
+if [ "$funcstack[1]" = _celler ]; then _celler "$@"; else compdef _celler celler; fi
 `)
 	return b.String()
 }
