@@ -82,13 +82,12 @@ func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
 			return err
 		}
 	}
-	if n.Founded() && n.CanMint() {
-		if err := c.greet(a, n, &cfg); err != nil {
-			return err
-		}
-	}
 	if past, ok := n.Past(); ok {
 		a.ui.Note("celler: showing %v, read-only", past)
+	} else if n.CanMint() {
+		if err := c.welcome(a, n, &cfg); err != nil {
+			return err
+		}
 	}
 	logger.Info("ready", "addr", n.Addr().String(), "bucket", cfg.LogBucket, "seq", n.Seq(), "dur", a.now().Sub(began))
 	return n.Run(ctx)
@@ -101,6 +100,27 @@ func limitMemory(n int64) {
 	if set := debug.SetMemoryLimit(-1); n > 0 && set == math.MaxInt64 {
 		debug.SetMemoryLimit(n)
 	}
+}
+
+// welcome greets who begins a bucket. Until there has been a cache it says how to get the
+// token, for the greeting may have been lost: the first run may have been killed before it.
+func (c *serveCmd) welcome(a *app, n *node.Node, cfg *config.Config) error {
+	if n.Founded() {
+		return c.greet(a, n, cfg)
+	}
+	if had, err := n.HadCache(); had || err != nil {
+		return err
+	}
+	where := "--local"
+	if c.ConfigFile != "" {
+		where += fmt.Sprintf(" --config '%s'", c.ConfigFile)
+	}
+	if !cfg.Default {
+		where += fmt.Sprintf(" --bucket '%s'", cfg.LogBucket)
+	}
+	a.ui.Note("celler: no cache has been created yet; who lacks a token that may do everything types: "+
+		"%s token create %s --sub admin --pull '*' --push '*' --delete '*' --create-cache '*' --configure-cache '*' --configure-cache-retention '*' --destroy-cache '*' --pin '*'", a.ui.Self(), where)
+	return nil
 }
 
 // greet prints what the person who begins a bucket needs next. It goes to

@@ -56,6 +56,12 @@ func (c *Catalog) Caches(ctx context.Context) ([]Cache, error) {
 	return caches, nil
 }
 
+// HadCache reports whether a cache has ever been created, as far as the log was followed.
+func (c *Catalog) HadCache() (bool, error) {
+	next, err := counter(c.db, keyspace.NextCacheID)
+	return next > keyspace.FirstCount, err
+}
+
 // CreateCache creates a cache, or fails with ErrCacheExists. ID and Created are
 // filled in; without a SecretKey it gets a new one named after the cache.
 func (c *Catalog) CreateCache(ctx context.Context, cache Cache) (Seq, error) {

@@ -135,6 +135,9 @@ func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 // found one without a log and put the token secret into it.
 func (n *Node) Founded() bool { return n.founded }
 
+// HadCache says whether a cache has ever been created in this bucket.
+func (n *Node) HadCache() (bool, error) { return n.cat.HadCache() }
+
 // Store is the id of the bucket, as people see it.
 func (n *Node) Store() string { return n.format.Store.String() }
 
