@@ -48,8 +48,8 @@ type bookmarkAddCmd struct {
 	serverFlags
 	config.Buckets `embed:""`
 
-	Name string `arg:"" help:"Name of the bookmark: a letter, then letters, digits, dots, dashes and underscores."`
-	At   string `placeholder:"WHEN" help:"Slot, bookmark or time to keep the state of (now)."`
+	Name string    `arg:"" help:"Name of the bookmark: a letter, then letters, digits, dots, dashes and underscores."`
+	At   givenText `placeholder:"WHEN" help:"Slot, bookmark or time to keep the state of (now)."`
 }
 
 // Run sets the bookmark.
@@ -59,7 +59,7 @@ func (c *bookmarkAddCmd) Run(ctx context.Context, a *app) error {
 	}
 	var when *node.When
 	if c.At != "" {
-		w, err := node.ParseWhen(c.At, a.now())
+		w, err := node.ParseWhen(string(c.At), a.now())
 		if err != nil {
 			return err
 		}

@@ -19,13 +19,13 @@ type logShowCmd struct {
 	serverFlags
 	config.Buckets `embed:""`
 
-	From  uint64 `placeholder:"SEQ" help:"First slot to print (the first there is)."`
-	To    uint64 `placeholder:"SEQ" help:"Last slot to print (the last there is)."`
-	Since string `placeholder:"WHEN" help:"Print what was stored after a time or a bookmark."`
-	Until string `placeholder:"WHEN" help:"Print what was stored up to a time or a bookmark."`
-	Cache string `placeholder:"CACHE" help:"Print only operations that concern this cache."`
-	Path  string `placeholder:"PATH" help:"Print only operations on this store path; its hash part will do."`
-	Who   string `placeholder:"WHO" help:"Print only operations on behalf of somebody in whose name this is found."`
+	From  uint64    `placeholder:"SEQ" help:"First slot to print (the first there is)."`
+	To    uint64    `placeholder:"SEQ" help:"Last slot to print (the last there is)."`
+	Since givenText `placeholder:"WHEN" help:"Print what was stored after a time or a bookmark."`
+	Until givenText `placeholder:"WHEN" help:"Print what was stored up to a time or a bookmark."`
+	Cache string    `placeholder:"CACHE" help:"Print only operations that concern this cache."`
+	Path  string    `placeholder:"PATH" help:"Print only operations on this store path; its hash part will do."`
+	Who   string    `placeholder:"WHO" help:"Print only operations on behalf of somebody in whose name this is found."`
 }
 
 // Help is printed below the flags.
@@ -45,13 +45,13 @@ func (c *logShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	q := node.LogQuery{From: c.From, To: c.To, Cache: c.Cache, Path: followed(c.Path), Who: c.Who}
 	for _, limit := range []struct {
-		text string
+		text givenText
 		to   **node.When
 	}{{c.Since, &q.Since}, {c.Until, &q.Until}} {
 		if limit.text == "" {
 			continue
 		}
-		w, err := node.ParseWhen(limit.text, a.now())
+		w, err := node.ParseWhen(string(limit.text), a.now())
 		if err != nil {
 			return err
 		}

@@ -44,3 +44,20 @@ func commandOf(err error) string {
 	}
 	return ""
 }
+
+// givenText is the value of a flag that must not be given and empty: what an unset
+// variable leaves of --at "$X" would otherwise mean the same as no --at at all.
+type givenText string
+
+// Decode implements kong.MapperValue.
+func (g *givenText) Decode(k *kong.DecodeContext) error {
+	var text string
+	if err := k.Scan.PopValueInto(k.Value.Name, &text); err != nil {
+		return err
+	}
+	if strings.TrimSpace(text) == "" {
+		return errors.New("is given, but empty")
+	}
+	*g = givenText(text)
+	return nil
+}

@@ -189,4 +189,10 @@ func TestUsage(t *testing.T) {
 	check("", "can't be used together", "cache", "configure", url+"/ci", "--public", "--private")
 	check("other\n", `expected "ci"`, "cache", "destroy", url+"/ci")
 	check("", "nobody answered", "cache", "destroy", url+"/ci")
+	check("", "--at: is given, but empty", "serve", "--bucket", "mem:", "--at", "")
+	check("", "--at: is given, but empty", "bookmark", "add", "--bucket", "mem:", "name", "--at=")
+	check("", "--since: is given, but empty", "log", "show", "--bucket", "mem:", "--since", " ")
+	check("", "--until: is given, but empty", "log", "show", "--bucket", "mem:", "--until=")
+	check("", "--at: is given, but empty", "restore", "--bucket", "mem:", "--at=")
+	check("", "--cache: is given, but empty", "restore", "--bucket", "mem:", "--at=1", "--cache", "")
 }

@@ -17,13 +17,13 @@ type restoreCmd struct {
 	serverFlags
 	config.Buckets `embed:""`
 
-	At       string `required:"" placeholder:"WHEN" help:"Slot, bookmark or time whose state is wanted back."`
-	Cache    string `placeholder:"CACHE" help:"Restore this cache only."`
-	Pin      string `placeholder:"PIN" help:"Restore this pin of the cache only, with the paths it keeps."`
-	Path     string `placeholder:"PATH" help:"Restore this path of the cache only, with what it refers to."`
-	KeepNew  bool   `name:"keep-new" help:"Bring back what is gone, and leave alone what is there."`
-	DryRun   bool   `name:"dry-run" help:"Say what would change and what is lost for good; change nothing."`
-	CacheDir string `toml:"cache-dir" env:"CELLER_CACHE_DIR" placeholder:"DIR" help:"Directory for what can be made again from the bucket: the index ($$XDG_CACHE_HOME/celler)."`
+	At       givenText `required:"" placeholder:"WHEN" help:"Slot, bookmark or time whose state is wanted back."`
+	Cache    givenText `placeholder:"CACHE" help:"Restore this cache only."`
+	Pin      givenText `placeholder:"PIN" help:"Restore this pin of the cache only, with the paths it keeps."`
+	Path     givenText `placeholder:"PATH" help:"Restore this path of the cache only, with what it refers to."`
+	KeepNew  bool      `name:"keep-new" help:"Bring back what is gone, and leave alone what is there."`
+	DryRun   bool      `name:"dry-run" help:"Say what would change and what is lost for good; change nothing."`
+	CacheDir string    `toml:"cache-dir" env:"CELLER_CACHE_DIR" placeholder:"DIR" help:"Directory for what can be made again from the bucket: the index ($$XDG_CACHE_HOME/celler)."`
 }
 
 // Help is printed below the flags.
@@ -50,11 +50,11 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	case c.Pin != "" && c.Path != "":
 		return &usageError{Problem: "--pin and --path make no sense together"}
 	}
-	path := followed(c.Path)
+	path := followed(string(c.Path))
 	if _, ok := client.ParseStorePath(path); path != "" && !ok {
-		return &usageError{Problem: quote(c.Path) + " is no store path", Hint: "give a whole store path, or a link to one such as ./result"}
+		return &usageError{Problem: quote(string(c.Path)) + " is no store path", Hint: "give a whole store path, or a link to one such as ./result"}
 	}
-	when, err := node.ParseWhen(c.At, a.now())
+	when, err := node.ParseWhen(string(c.At), a.now())
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	rep, err := node.Restore(ctx, cfg, node.RestoreRequest{
-		At: when, Cache: c.Cache, Pin: c.Pin, Path: path, KeepNew: c.KeepNew, DryRun: c.DryRun,
+		At: when, Cache: string(c.Cache), Pin: string(c.Pin), Path: path, KeepNew: c.KeepNew, DryRun: c.DryRun,
 		By: a.operator(), Version: a.version, Each: func(ch node.RestoreChange) error { return c.print(a, ch) },
 	})
 	if err != nil {

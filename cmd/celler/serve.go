@@ -19,8 +19,8 @@ const adminValidity = 2 * 365 * 24 * time.Hour
 
 type serveCmd struct {
 	serverFlags
-	CheckConfig bool   `name:"check-config" help:"Check the configuration and exit; needs no network and no secrets."`
-	At          string `placeholder:"WHEN" help:"Show the state of a slot, a bookmark or a time, read-only; nothing is written to the bucket."`
+	CheckConfig bool      `name:"check-config" help:"Check the configuration and exit; needs no network and no secrets."`
+	At          givenText `placeholder:"WHEN" help:"Show the state of a slot, a bookmark or a time, read-only; nothing is written to the bucket."`
 
 	config.Config `embed:""`
 }
@@ -63,7 +63,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) (err error) {
 	limitMemory(int64(cfg.Memory))
 	var at *node.When
 	if c.At != "" {
-		w, err := node.ParseWhen(c.At, a.now())
+		w, err := node.ParseWhen(string(c.At), a.now())
 		if err != nil {
 			return err
 		}
