@@ -59,6 +59,32 @@ func TestDeltaDryRunDamaged(t *testing.T) {
 	}
 }
 
+// TestDeltaUnreadable: what stops a dump is said once.
+func TestDeltaUnreadable(t *testing.T) {
+	c := mustServe(t, newDeltaServer(t))
+	unreadable := errors.New("found a pipe")
+	s := fakeStore{dump: func(w io.Writer, _ nix.StorePath) error {
+		_, err := io.WriteString(w, "nix-archive")
+		return errors.Join(err, unreadable)
+	}}
+	path := s.add(bytesOf(1, 8000))
+	_, outcomes := pushWithin(t, c, &s, PushOptions{}, 20*time.Second)
+	if err := outcomes[path].Err; !errors.Is(err, unreadable) || strings.Count(err.Error(), unreadable.Error()) != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLacking(t *testing.T) {
+	for want, names := range map[string][]string{
+		"the cache lacks a, to which a pushed path refers: who substitutes needs another cache for it":               {"a"},
+		"the cache lacks 2 paths that pushed ones refer to, such as a: who substitutes needs another cache for them": {"a", "b"},
+	} {
+		if got := lacking(names); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestDeltaSmallBatches pushes through a proxy whose limit is below the least batch that
 // the client makes of several segments.
 func TestDeltaSmallBatches(t *testing.T) {

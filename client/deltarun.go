@@ -268,5 +268,13 @@ func (d *delta) noteAbsent() {
 		return
 	}
 	names := slices.Sorted(maps.Keys(d.absent))
-	d.p.ev.note(fmt.Sprintf("the cache lacks %d paths that pushed ones refer to, such as %s: who substitutes needs another cache for them", len(names), names[0]))
+	d.p.ev.note(lacking(names))
+}
+
+// lacking says what is missing from a cache.
+func lacking(names []string) string {
+	if len(names) == 1 {
+		return fmt.Sprintf("the cache lacks %s, to which a pushed path refers: who substitutes needs another cache for it", names[0])
+	}
+	return fmt.Sprintf("the cache lacks %d paths that pushed ones refer to, such as %s: who substitutes needs another cache for them", len(names), names[0])
 }

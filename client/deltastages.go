@@ -82,7 +82,10 @@ func (d *delta) cut(ctx context.Context, a *attempt) (segments int, err error) {
 			if err != nil && !eof {
 				d.memory.Release(room)
 				dump.stop()
-				return segments, errors.Join(dump.problem(path), err)
+				if local := dump.problem(path); local != nil { // which is what err came from
+					return segments, local
+				}
+				return segments, err
 			}
 		}
 		seg := &segment{attempt: a, n: segments, held: room, from: hash}
