@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -300,22 +301,35 @@ func (c *cacheDestroyCmd) Run(ctx context.Context, a *app) error {
 		return c.count(ctx, a, api, r)
 	}
 	if !c.Yes {
+		// Whether it can be looked at does not matter: a token may destroy what it may not read.
+		if _, err := api.Cache(ctx, r.Cache); isNoSuchCache(err) {
+			return c.explain(r, err)
+		}
 		if err := confirm(a, r.Cache); err != nil {
 			return err
 		}
 	}
 	if err := api.DestroyCache(ctx, r.Cache); err != nil {
-		return withHints(at(r, err), client.NoSuchCache, fmt.Sprintf("\"celler cache list\" says which there are on %s", r.Endpoint))
+		return c.explain(r, err)
 	}
 	a.ui.Note("destroyed cache %q on %s", r.Cache, r.Endpoint)
 	return nil
+}
+
+func (c *cacheDestroyCmd) explain(r config.Remote, err error) error {
+	return withHints(at(r, err), client.NoSuchCache, fmt.Sprintf("\"celler cache list\" says which there are on %s", r.Endpoint))
+}
+
+func isNoSuchCache(err error) bool {
+	status, ok := errors.AsType[*client.StatusError](err)
+	return ok && status.Name == client.NoSuchCache
 }
 
 func (c *cacheDestroyCmd) count(ctx context.Context, a *app, api *client.Client, r config.Remote) error {
 	n, size := 0, int64(0)
 	for p, err := range api.Paths(ctx, r.Cache) {
 		if err != nil {
-			return withHints(at(r, err), client.NoSuchCache, fmt.Sprintf("\"celler cache list\" says which there are on %s", r.Endpoint))
+			return c.explain(r, err)
 		}
 		n, size = n+1, size+p.NarSize
 	}

@@ -34,7 +34,8 @@ type cli struct {
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 
-	Quiet bool `short:"q" help:"Print data, warnings and errors only."`
+	Quiet       bool        `short:"q" help:"Print data, warnings and errors only."`
+	ShowVersion showVersion `name:"version" short:"V" help:"Print the version and exit."`
 }
 
 // app is what every verb is given: its Run method has the form

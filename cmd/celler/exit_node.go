@@ -87,6 +87,9 @@ func explainLocal(err error) (verdict, bool) {
 		}
 		return verdict{exitUsage, value.Error(), hintList(hint)}, true
 	}
+	if errors.Is(err, config.ErrTokenControl) {
+		return verdict{exitFailed, err.Error(), []string{"a token is one line; is there something before or behind it?"}}, true
+	}
 	if clash, ok := errors.AsType[*keyClashError](err); ok {
 		return verdict{exitFailed, clash.Error(), []string{
 			"if the cache has a new key, say --replace-key",

@@ -40,7 +40,7 @@ func run(self string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 		return report(a.ui, "", err)
 	}
 	k, err := parser.Parse(args)
-	if exited >= 0 { // --help has printed what was asked for
+	if exited >= 0 { // --help or --version has printed what was asked for
 		return exited
 	}
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // newParser builds the command line over c. exit is told the code when kong itself
-// ends the program, which it does for --help only.
+// ends the program, which it does for --help and --version only.
 func newParser(c *cli, stdout, stderr io.Writer, exit func(int), options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(c, append([]kong.Option{
 		kong.Name("celler"),

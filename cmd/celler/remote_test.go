@@ -93,6 +93,38 @@ func TestCacheCommands(t *testing.T) {
 	ok("", `destroyed cache "ci"`, "cache", "destroy", url+"/ci", "--no-confirm")
 }
 
+// What is not there is not asked about.
+func TestDestroyNothing(t *testing.T) {
+	_, url := mustAPI(t, map[string]string{"GET" + configRequest: noSuchCache})
+	code, _, errs := command("", "cache", "destroy", url+"/ci")
+	if code != exitFailed || !strings.HasPrefix(errs, `celler: cache destroy: cache "ci" does not exist`) {
+		t.Errorf("exit %d\n%s", code, errs)
+	}
+}
+
+func TestVersionFlag(t *testing.T) {
+	_, want, _ := command("", "version")
+	for _, flag := range []string{"--version", "-V"} {
+		if code, out, errs := command("", flag); code != exitDone || out != want || errs != "" {
+			t.Errorf("%s: exit %d, %q, %q, want %q", flag, code, out, errs, want)
+		}
+	}
+}
+
+// A token that no request can carry is refused where it is read, and not shown.
+func TestBrokenToken(t *testing.T) {
+	_, url := mustAPI(t, map[string]string{"GET" + configRequest: cacheObject})
+	t.Setenv("CELLER_TOKEN", "secret\n")
+	if code, _, errs := command("", "cache", "info", url+"/ci"); code != exitDone {
+		t.Errorf("a newline at the end: exit %d\n%s", code, errs)
+	}
+	t.Setenv("CELLER_TOKEN", "sec\nret")
+	code, _, errs := command("", "cache", "info", url+"/ci")
+	if code != exitFailed || errs != "celler: cache info: the token that is configured holds a line break or another control character\nhint: a token is one line; is there something before or behind it?\n" {
+		t.Errorf("a newline inside: exit %d\n%s", code, errs)
+	}
+}
+
 // A file that holds no secret key is named, and never sent.
 func TestKeyFiles(t *testing.T) {
 	api, url := mustAPI(t, map[string]string{"PATCH" + configRequest: "200 ", "POST" + configRequest: "200 "})

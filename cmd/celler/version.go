@@ -3,6 +3,8 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+
+	"github.com/alecthomas/kong"
 )
 
 type versionCmd struct {
@@ -46,4 +48,14 @@ func version() string {
 		return "devel"
 	}
 	return "devel-" + revision + dirty
+}
+
+// showVersion is a flag that does what the verb does.
+type showVersion bool
+
+// BeforeReset prints as soon as the flag is seen, whatever else the line lacks.
+func (showVersion) BeforeReset(k *kong.Kong, a *app) error {
+	err := (&versionCmd{}).Run(a)
+	k.Exit(exitDone)
+	return err
 }

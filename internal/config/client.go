@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -172,20 +173,31 @@ func newRemote(env Env, name string, s Server) (Remote, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return Remote{}, &ValueError{"endpoint of server " + strconv.Quote(name), s.Endpoint, "http://HOST/ or https://HOST/"}
 	}
-	r.Token, err = env.Token()
-	if err != nil || r.Token != "" {
+	if r.Token, err = findToken(env, name, s); err != nil {
 		return r, err
 	}
+	if strings.ContainsFunc(r.Token, unicode.IsControl) {
+		return r, ErrTokenControl
+	}
+	return r, nil
+}
+
+// ErrTokenControl reports a token that no request can carry.
+var ErrTokenControl = errors.New("the token that is configured holds a line break or another control character")
+
+// findToken returns the token of the environment, or else the server's.
+func findToken(env Env, name string, s Server) (string, error) {
+	if token, err := env.Token(); err != nil || token != "" {
+		return token, err
+	}
 	if s.TokenFile == "" {
-		r.Token = strings.TrimSpace(s.Token)
-		return r, nil
+		return strings.TrimSpace(s.Token), nil
 	}
 	body, err := os.ReadFile(s.TokenFile)
 	if err != nil {
-		return r, fmt.Errorf("read token of server %q: %w", name, err)
+		return "", fmt.Errorf("read token of server %q: %w", name, err)
 	}
-	r.Token = string(bytes.TrimSpace(body))
-	return r, nil
+	return string(bytes.TrimSpace(body)), nil
 }
 
 // SaveServer writes one server into celler's own file, and makes it the default if
