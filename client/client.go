@@ -37,6 +37,7 @@ type Client struct {
 	now       func() time.Time
 	ownClient bool
 	seq       atomic.Uint64 // newest log position seen
+	memory    *Memory       // that pushes share with those of other Clients, or nil
 }
 
 // Option changes a Client in New.
@@ -68,6 +69,9 @@ func WithLogger(l *slog.Logger) Option { return func(c *Client) { c.logger = l }
 
 // WithClock replaces the clock that durations are measured with.
 func WithClock(now func() time.Time) Option { return func(c *Client) { c.now = now } }
+
+// WithMemory makes the pushes of several Clients share m. Default: each push has its own.
+func WithMemory(m *Memory) Option { return func(c *Client) { c.memory = m } }
 
 // New returns a client of the server at endpoint, such as "https://cache.example.org/".
 // It makes no request.

@@ -13,16 +13,12 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/celler/celler/blob/chunk"
 	"github.com/celler/celler/httpapi/wire"
 )
 
 const (
-	// deltaMemory bounds the bytes of NARs, plain or compressed, that are in hand between
-	// being read and being acknowledged.
-	deltaMemory = 64 << 20
 	// frameWindow is the zstd window of frames. The server takes none with a larger one.
 	frameWindow = 1 << 20
 	// deltaCutters paths are read at a time; deltaAskers queries are under way.
@@ -54,7 +50,7 @@ type delta struct {
 	key     chunk.ProofKey
 	profile chunk.Profile
 	enc     *zstd.Encoder
-	memory  *semaphore.Weighted
+	memory  room
 	claims  claims
 
 	segmentBytes atomic.Int64 // these shrink when a proxy refuses longer requests
@@ -201,7 +197,7 @@ func newDelta(p *push, info wire.DeltaInfo) (*delta, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make zstd encoder: %w", err)
 	}
-	d.memory = semaphore.NewWeighted(deltaMemory)
+	d.memory = newRoom(p.c.memory)
 	d.segmentBytes.Store(min(info.SegmentBytes, deltaMemory/8))
 	d.queryChunks.Store(int64(info.QueryChunks))
 	d.joinReceipts.Store(256)
@@ -220,6 +216,7 @@ func (p *push) uploadDelta(ctx context.Context, info wire.DeltaInfo, paths []pat
 		return err
 	}
 	defer d.enc.Close()
+	defer d.memory.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()

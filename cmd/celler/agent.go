@@ -98,10 +98,12 @@ func agentOptions(a *app, q *queue.Queue, log logFlags) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, err
 	}
+	limitMemory(clientMemory)
+	memory := client.NewMemory()
 	return agent.Options{
 		Queue: q,
 		Dial: func(reference string) (agent.Pusher, string, error) {
-			api, r, err := a.dial(reference, client.WithRetry(patience()), client.WithRetryNotice(nil), client.WithLogger(logger))
+			api, r, err := a.dial(reference, client.WithRetry(patience()), client.WithRetryNotice(nil), client.WithLogger(logger), client.WithMemory(memory))
 			if err != nil {
 				return nil, "", errors.New(explain(err).sentence)
 			}

@@ -11,6 +11,9 @@ import (
 	"github.com/celler/celler/internal/ui"
 )
 
+// clientMemory is the limit of what pushes. They have less than that in hand.
+const clientMemory = 160 << 20
+
 type pushCmd struct {
 	Cache                     string   `arg:"" help:"Name, server:name, or URL."`
 	Paths                     []string `arg:"" optional:"" name:"path" help:"Store paths, or links to them such as ./result."`
@@ -59,6 +62,7 @@ func (c *pushCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(clientMemory)
 	store, err := client.OpenStore(ctx, a.env.Get)
 	if err != nil {
 		return err

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"math"
+	"os"
+	"runtime/debug"
+	"testing"
+)
+
+// TestClientMemory: what pushes limits its memory, whether by itself or as an agent.
+func TestClientMemory(t *testing.T) {
+	was := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(was)
+	limits := func(what string, do func()) {
+		t.Helper()
+		debug.SetMemoryLimit(math.MaxInt64)
+		do()
+		if n := debug.SetMemoryLimit(-1); n != clientMemory {
+			t.Errorf("%s: the limit is %d bytes, want %d", what, n, clientMemory)
+		}
+	}
+	_, url := mustAPI(t, nil)
+	t.Setenv("NIX_REMOTE", "unix:///nonexistent")
+	limits("push", func() { command("", "push", url+"/ci", "/nix/store/"+hashPart+"-hello") })
+	limits("agent", func() {
+		if _, err := agentOptions(&app{stderr: os.Stderr}, nil, logFlags{"info", "text"}); err != nil {
+			t.Error(err)
+		}
+	})
+	debug.SetMemoryLimit(1 << 30) // GOMEMLIMIT
+	command("", "push", url+"/ci", "/nix/store/"+hashPart+"-hello")
+	if n := debug.SetMemoryLimit(-1); n != 1<<30 {
+		t.Errorf("the limit that was set is %d bytes now", n)
+	}
+}
