@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/celler/celler/httpapi/wire"
+	"github.com/celler/celler/nix"
 )
 
 // commit starts a commit of all paths that may be, if none is under way.
@@ -43,6 +44,7 @@ func (d *delta) commit(ctx context.Context, wg *sync.WaitGroup) {
 		req.Paths[i] = d.commitPath(pc)
 	}
 	wg.Go(func() {
+		d.logs(ctx, parcels)
 		done := commitDone{parcels: parcels}
 		done.result, done.err = d.doCommit(ctx, parcels[0], &req)
 		if done.err == nil {
@@ -50,6 +52,23 @@ func (d *delta) commit(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		d.post(ctx, done)
 	})
+}
+
+// logs sends the logs of paths before they are committed: who is interrupted afterwards, and
+// begins again, would find the paths there and not send them. When that takes too long the rest is
+// left to the end of the push.
+func (d *delta) logs(ctx context.Context, parcels []*parcel) {
+	if d.p.log.late || d.p.log.store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, logsOfCommit)
+	defer cancel()
+	paths := make([]nix.StorePath, len(parcels))
+	for i, pc := range parcels {
+		paths[i] = pc.path.storePath
+	}
+	d.p.sendLogs(ctx, paths, false)
+	d.p.log.late = ctx.Err() != nil
 }
 
 func (d *delta) commitPath(pc *parcel) wire.CommitPath {

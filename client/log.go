@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/celler/celler/nix"
 )
 
 // BuildLog writes the log of a build to w, if the cache has it. It is named by the base name
@@ -50,45 +53,121 @@ type logStore interface {
 	BuildLog(drv string) (io.ReadCloser, error)
 }
 
+// lateLogs bounds what is done about logs when a push was given up, and logsOfCommit how
+// long a commit waits for them.
+const (
+	lateLogs     = 5 * time.Second
+	logsOfCommit = 30 * time.Second
+)
+
+// logSender sends the logs of a push. It belongs to one goroutine at a time.
+type logSender struct {
+	store  logStore // nil: none are sent
+	done   map[string]bool
+	sent   int
+	failed error // why one was not sent
+	late   bool  // a commit has waited for too long
+}
+
+// takeLogs decides whether logs are sent. Who may not read the cache's configuration is not
+// told that it takes them; then a server with the delta protocol is asked to.
+func (p *push) takeLogs(cache *Cache, delta bool) {
+	p.log.store = nil
+	if store, ok := p.store.(logStore); ok && !p.o.NoLogs && !p.o.DryRun && (cache.Version >= firstVersionWithLogs || cache.Name == "" && delta) {
+		p.log.store = store
+	}
+}
+
+// derivation is whose log belongs to a path, by its base name: of a derivation that is to be
+// pushed by name its own.
+func (p *push) derivation(path nix.StorePath) string {
+	if base := path.Base(); p.named[path] && strings.HasSuffix(base, ".drv") {
+		return base
+	}
+	return p.derivers[path]
+}
+
 // logs sends the logs of the builds of what was pushed, as far as the local store has
-// them. A log that cannot be read or sent is told and does not make the push fail.
-func (p *push) logs(ctx context.Context, cache *Cache) error {
-	store, ok := p.store.(logStore)
-	if !ok || p.o.NoLogs || cache.Version < firstVersionWithLogs {
-		return nil
+// them and they were not sent with commits, and those of paths pushed by name that were
+// there without. A log that cannot be read or sent is told and does not make the push fail.
+func (p *push) logs(ctx context.Context) error {
+	p.sendLogs(ctx, p.arrivedNow, false)
+	p.sendLogs(ctx, p.namedThere, true)
+	p.result.Logs = p.log.sent
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	var drvs []string
-	for _, path := range p.arrivedNow {
-		if drv := p.derivers[path]; drv != "" && !slices.Contains(drvs, drv) {
-			drvs = append(drvs, drv)
-		}
+	if p.log.failed != nil {
+		p.ev.note(fmt.Sprintf("not all logs of builds were sent: %v", p.log.failed))
 	}
-	sent, failed := 0, error(nil)
-	var mu sync.Mutex // guards the two
+	return nil
+}
+
+// logsLate is logs for a push that was given up: nobody would send them later, when the
+// paths are there.
+func (p *push) logsLate(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateLogs)
+	defer cancel()
+	p.sendLogs(ctx, p.arrivedNow, false)
+	p.result.Logs = p.log.sent
+}
+
+// sendLogs sends the logs of paths that were not sent yet; if ask is set, only those that
+// the cache lacks.
+func (p *push) sendLogs(ctx context.Context, paths []nix.StorePath, ask bool) {
+	l := &p.log
+	if l.store == nil {
+		return
+	}
+	if l.done == nil {
+		l.done = map[string]bool{}
+	}
+	var mu sync.Mutex // guards l
 	var g errgroup.Group
 	g.SetLimit(logParallel)
-	for _, drv := range drvs {
+	begun := map[string]bool{}
+	for _, path := range paths {
+		drv := p.derivation(path)
+		mu.Lock()
+		known := drv == "" || l.done[drv] || begun[drv]
+		mu.Unlock()
+		if known {
+			continue
+		}
+		begun[drv] = true
 		g.Go(func() error {
-			ok, err := p.c.putLog(ctx, p.o.Cache, drv, store)
+			found, err := false, error(nil)
+			if !ask || p.lacksLog(ctx, drv) {
+				found, err = p.c.putLog(ctx, p.o.Cache, drv, l.store)
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				failed = err
-			} else if ok {
-				sent++
+			switch {
+			case err != nil && ctx.Err() != nil: // another time
+				return nil
+			case err != nil:
+				l.failed = err
+			case found:
+				l.sent++
 			}
+			l.done[drv] = true
 			return nil
 		})
 	}
 	_ = g.Wait() // none of them returns an error
-	p.result.Logs = sent
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+}
+
+// lacksLog reports whether the local store has a log that the cache has not. Who may not
+// read there cannot know.
+func (p *push) lacksLog(ctx context.Context, drv string) bool {
+	text, err := p.log.store.BuildLog(drv)
+	if text == nil || err != nil {
+		return err != nil // to be told of it
 	}
-	if failed != nil {
-		p.ev.note(fmt.Sprintf("not all logs of builds were sent: %v", failed))
+	if text.Close() != nil {
+		return true
 	}
-	return nil
+	return p.c.attempt(ctx, http.MethodHead, url.PathEscape(p.o.Cache)+"/log/"+url.PathEscape(drv), nil, nil) != nil
 }
 
 // putLog stores the log of a build, if there is one. It is read while it is sent, and once

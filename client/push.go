@@ -58,6 +58,9 @@ func (c *Client) Push(ctx context.Context, store Store, o PushOptions, ev Events
 		p.again()
 		err = p.run(ctx)
 	}
+	if err != nil {
+		p.logsLate(ctx)
+	}
 	p.result.Took = c.now().Sub(began)
 	return p.result, err
 }
@@ -74,6 +77,9 @@ type push struct {
 
 	derivers   map[nix.StorePath]string // base names
 	arrivedNow []nix.StorePath
+	named      map[nix.StorePath]bool // by PushOptions.Paths
+	namedThere []nix.StorePath        // of these, those that the cache had
+	log        logSender              // of run, and of the commit that is under way
 	each       bool                   // every path is asked about
 	looked     *survey                // or nil if every path was
 	earlier    map[nix.StorePath]bool // by an earlier run
@@ -129,6 +135,7 @@ func (p *push) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.takeLogs(&cache, delta)
 	p.ev.plan(plan)
 	if p.o.DryRun && !delta {
 		for _, path := range wanted {
@@ -151,7 +158,7 @@ func (p *push) run(ctx context.Context) error {
 	if err := p.pin(ctx, later); err != nil {
 		return err
 	}
-	return p.logs(ctx, &cache)
+	return p.logs(ctx)
 }
 
 func (p *push) roots() ([]nix.StorePath, pinsOf, error) {
@@ -170,6 +177,7 @@ func (p *push) roots() ([]nix.StorePath, pinsOf, error) {
 			known[root] = true
 			roots = append(roots, root)
 		}
+		p.named = known
 		if len(p.o.Pins) > 0 {
 			pins[root] = append(pins[root], p.o.Pins[i])
 		}
@@ -195,6 +203,9 @@ func (p *push) outcome(worker int, o Outcome) {
 	}
 	if o.Kind == Pushed || o.Kind == Deduplicated {
 		p.arrivedNow = append(p.arrivedNow, o.Path)
+	}
+	if o.Kind == Present && p.named[o.Path] {
+		p.namedThere = append(p.namedThere, o.Path)
 	}
 	p.result.count(o)
 	p.ev.done(worker, o)
