@@ -112,6 +112,7 @@ type attempt struct {
 	receipts [][]byte
 	have     int
 	fresh    int64 // plain bytes of chunks that were missing
+	packed   int64 // these, compressed
 	dead     bool
 }
 
@@ -125,6 +126,7 @@ type segment struct {
 	size    int64
 	body    []byte
 	fresh   int64
+	packed  int64
 	refers  bool       // it has chunks that the server has
 	held    int64      // of the memory
 	deps    []*segment // whose chunks it refers to

@@ -58,6 +58,9 @@ func TestDeltaSendsWhatIsNew(t *testing.T) {
 	if res.Sent <= 0 || res.Sent > res.Bytes*9/10 {
 		t.Errorf("sent %d bytes for %d, want them compressed", res.Sent, res.Bytes)
 	}
+	if res.Counted != 31 || res.Deduplicated != 0 || res.Compressed <= 0 || res.Compressed >= res.Sent {
+		t.Errorf("%+v: want what is new compressed, and less than what was sent", res)
+	}
 	if n := f.calls["chunks"]; n > 15 {
 		t.Errorf("%d batches for %d bytes in 31 paths", n, res.Bytes)
 	}
@@ -70,7 +73,7 @@ func TestDeltaSendsWhatIsNew(t *testing.T) {
 	if got := f.brought - was; res.Pushed != 1 || got > 5 || res.New > 20_000 {
 		t.Errorf("of a NAR that was changed in one place, %d chunks were sent, %d bytes new; want about two", got, res.New)
 	}
-	if o := outcomes[0]; o.Kind != Pushed || o.Deduplicated < 0.9 || o.Sent == 0 || o.New != res.New {
+	if o := outcomes[0]; o.Kind != Pushed || o.Deduplicated < 0.9 || o.Sent == 0 || o.New != res.New || o.Compressed == 0 || res.Deduplicated != res.Bytes-res.New {
 		t.Errorf("outcome %+v", o)
 	}
 	var same fakeStore

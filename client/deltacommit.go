@@ -167,7 +167,7 @@ func (d *delta) committed(ctx context.Context, ev *commitDone) error {
 			continue
 		}
 		res := &ev.result.Paths[i]
-		o := Outcome{Kind: Pushed, FileSize: res.FileSize, Deduplicated: share(pc.now), New: pc.now.fresh}
+		o := Outcome{Kind: Pushed, FileSize: res.FileSize, Deduplicated: share(pc.now), Counted: true, New: pc.now.fresh, Compressed: pc.now.packed}
 		if res.Kind == wire.CommitPresent || pc.now.fresh == 0 {
 			o.Kind = Deduplicated
 		}

@@ -238,6 +238,7 @@ func (d *delta) ack(seg *segment, receipt []byte) {
 	a.receipts[seg.n] = receipt
 	a.have++
 	a.fresh += seg.fresh
+	a.packed += seg.packed
 	if pc := a.parcel; pc.worker >= 0 {
 		pc.shown += seg.size
 		d.p.ev.sent(pc.worker, seg.size)
@@ -251,7 +252,7 @@ func (d *delta) complete(a *attempt) {
 		return
 	}
 	if d.p.o.DryRun {
-		d.end(a.parcel, Outcome{Kind: Planned, Deduplicated: share(a), New: a.fresh}, parcelDone)
+		d.end(a.parcel, Outcome{Kind: Planned, Deduplicated: share(a), Counted: true, New: a.fresh}, parcelDone)
 		return
 	}
 	a.parcel.state = parcelComplete

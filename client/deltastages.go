@@ -276,7 +276,9 @@ func (d *delta) encode(seg *segment) {
 	at, frame := 0, 0
 	flush := func() {
 		if len(names) > 0 {
-			body = wire.AppendFrame(body, names, sizes, d.enc.EncodeAll(seg.plain[frame:at], nil))
+			packed := d.enc.EncodeAll(seg.plain[frame:at], nil)
+			body = wire.AppendFrame(body, names, sizes, packed)
+			seg.packed += int64(len(packed))
 		}
 		if len(refs) > 0 {
 			body = wire.AppendKnown(body, refs)

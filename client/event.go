@@ -105,8 +105,10 @@ type Outcome struct {
 	Kind         Kind
 	NarSize      int64
 	FileSize     int64         // as stored, compressed; 0 = the server did not say
-	New          int64         // bytes of the NAR that the server lacked; 0 if it did not say
-	Sent         int64         // bytes of requests, compressed; 0 = not counted
+	Counted      bool          // the next ones were: the server said which chunks it lacked
+	New          int64         // bytes of the NAR that the server lacked; it had the others
+	Compressed   int64         // these, compressed; 0 in a dry run
+	Sent         int64         // bytes of requests, with all that was sent again or in vain
 	Deduplicated float64       // part of the NAR that the server had, 0 to 1; -1 = it did not say
 	Attempts     int           // 0 for a path that was not uploaded
 	Took         time.Duration // of the upload, waits included
@@ -121,7 +123,9 @@ type Result struct {
 	Closures                                   int   // of Present: as part of closures that are, at least so many
 	Planned                                    int   // in a dry run
 	Bytes                                      int64 // NAR bytes of the pushed paths
-	New, Sent                                  int64 // of them new to the server, and sent, compressed; 0 if nobody counted
+	Counted                                    int   // of the pushed or planned paths, those of which is known:
+	New, Deduplicated                          int64 // NAR bytes that the server lacked, and had
+	Compressed, Sent                           int64 // what was new, compressed; and what was sent in all
 	Took                                       time.Duration
 	Logs                                       int // of builds, that were sent
 	Pinned, Unpinned                           int // pins that were set, and that could not be
@@ -132,11 +136,16 @@ func (r *Result) count(o Outcome) {
 		r.Pinned++
 	}
 	r.Sent += o.Sent
+	if o.Counted {
+		r.Counted++
+		r.New += o.New
+		r.Deduplicated += o.NarSize - o.New
+		r.Compressed += o.Compressed
+	}
 	switch o.Kind {
 	case Pushed, Deduplicated:
 		r.Pushed++
 		r.Bytes += o.NarSize
-		r.New += o.New
 	case Present:
 		r.Present++
 	case Upstream:
@@ -148,7 +157,6 @@ func (r *Result) count(o Outcome) {
 	case Planned:
 		r.Planned++
 		r.Bytes += o.NarSize
-		r.New += o.New
 	}
 }
 

@@ -88,7 +88,7 @@ type push struct {
 // again prepares for another run. What the first one has pushed counts.
 func (p *push) again() {
 	r := &p.result
-	p.result = Result{Pushed: r.Pushed, Bytes: r.Bytes, New: r.New, Sent: r.Sent} // pins are set again
+	p.result = Result{Pushed: r.Pushed, Bytes: r.Bytes, Counted: r.Counted, New: r.New, Deduplicated: r.Deduplicated, Compressed: r.Compressed, Sent: r.Sent} // pins are set again
 	p.each, p.looked = true, nil
 	p.earlier = make(map[nix.StorePath]bool)
 	for _, path := range p.arrivedNow {

@@ -84,7 +84,7 @@ func (c *pushCmd) push(ctx context.Context, a *app, store client.Store, referenc
 		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, NoLogs: c.NoLogs, Each: c.Verbose, Pins: c.Pin, PinPolicy: policy,
 	}, w.events())
 	w.close()
-	w.summary(r, result)
+	w.summary(r, result, err)
 	if c.DryRun && err == nil && !a.ui.JSON() {
 		for i, name := range c.Pin {
 			a.ui.Note("would set pin %s of cache %q to %s", name, r.Cache, paths[i])

@@ -181,8 +181,8 @@ func describe(o client.Outcome) (string, map[string]any) {
 	case client.Upstream:
 		event["key"] = o.Key
 	case client.Planned:
-		if o.Deduplicated > 0 || o.New > 0 {
-			event["new_bytes"] = o.New
+		if o.Counted {
+			event["new_bytes"], event["deduplicated_bytes"] = o.New, o.NarSize-o.New
 		}
 	case client.Pushed, client.Deduplicated:
 		event["attempts"], event["dur_seconds"] = o.Attempts, o.Took.Seconds()
@@ -190,8 +190,12 @@ func describe(o client.Outcome) (string, map[string]any) {
 		if o.FileSize > 0 {
 			event["file_bytes"] = o.FileSize
 		}
+		if o.Counted {
+			event["new_bytes"], event["deduplicated_bytes"] = o.New, o.NarSize-o.New
+			event["compressed_bytes"], event["sent_bytes"] = o.Compressed, o.Sent
+			detail += ", " + ui.Size(o.New) + " new"
+		}
 		if o.Sent > 0 {
-			event["new_bytes"], event["sent_bytes"] = o.New, o.Sent
 			detail += ", sent " + ui.Size(o.Sent)
 		}
 		if rate := ui.Rate(o.NarSize, o.Took); rate != "" && o.NarSize >= 1<<20 {
@@ -215,17 +219,28 @@ func (w *pushWatcher) close() {
 	w.flush()
 }
 
-func (w *pushWatcher) summary(r config.Remote, result client.Result) {
+// summary tells what became of all paths; err is what ended the push.
+func (w *pushWatcher) summary(r config.Remote, result client.Result, err error) {
 	if w.ui.JSON() {
-		w.event("", map[string]any{
-			"event": "done", "pushed": result.Pushed, "present": result.Present, "present_in_closures": result.Closures, "upstream": result.Upstream,
-			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes, "new_bytes": result.New, "sent_bytes": result.Sent, "logs": result.Logs, "dur_seconds": result.Took.Seconds(),
-		})
+		event := map[string]any{
+			"event": "done", "pushed": result.Pushed, "planned": result.Planned, "present": result.Present, "present_in_closures": result.Closures, "upstream": result.Upstream,
+			"failed": result.Failed, "skipped": result.Skipped, "pinned": result.Pinned, "unpinned": result.Unpinned, "nar_bytes": result.Bytes,
+			"new_bytes": result.New, "deduplicated_bytes": result.Deduplicated, "compressed_bytes": result.Compressed, "sent_bytes": result.Sent,
+			"logs": result.Logs, "dur_seconds": result.Took.Seconds(),
+		}
+		if err != nil {
+			event["err"] = err.Error()
+		}
+		w.event("", event)
 		return
 	}
 	if w.cmd.DryRun {
-		if result.New > 0 {
-			w.ui.Note("would push %s (%s), of which %s are new to the server", ui.Plural(result.Planned, "path", "paths"), ui.Size(result.Bytes), ui.Size(result.New))
+		if result.Planned > 0 {
+			fresh := "" // unless the server could say
+			if result.Counted == result.Planned {
+				fresh = fmt.Sprintf(", of which %s are new to the server", ui.Size(result.New))
+			}
+			w.ui.Note("would push %s (%s)%s", ui.Plural(result.Planned, "path", "paths"), ui.Size(result.Bytes), fresh)
 		}
 		return
 	}
@@ -235,8 +250,8 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result) {
 	head := fmt.Sprintf("nothing pushed to cache %q", r.Cache)
 	if result.Pushed > 0 {
 		size := ui.Size(result.Bytes)
-		if result.Sent > 0 {
-			size = fmt.Sprintf("%s, %s of it new, %s sent", size, ui.Size(result.New), ui.Size(result.Sent))
+		if result.Counted > 0 {
+			size = fmt.Sprintf("%s, %s of it new, %s deduplicated, %s compressed, %s sent", size, ui.Size(result.New), ui.Size(result.Deduplicated), ui.Size(result.Compressed), ui.Size(result.Sent))
 		}
 		head = fmt.Sprintf("pushed %s (%s) to cache %q in %s", ui.Plural(result.Pushed, "path", "paths"), size, r.Cache, ui.Duration(result.Took))
 	}
