@@ -307,3 +307,21 @@ func TestImpatient(t *testing.T) {
 	check("down", http.StatusBadGateway, "")
 	check("busy for a minute", http.StatusServiceUnavailable, "60")
 }
+
+// TestPushToFullServer: storage that is full is not waited for.
+func TestPushToFullServer(t *testing.T) {
+	store := &fakeStore{}
+	store.add("content")
+	server := newFakeServer(t)
+	uploads := 0
+	server.script = func(n int, w http.ResponseWriter, _ *http.Request, _ wire.UploadInfo) bool {
+		uploads = n
+		refuse(w, http.StatusInsufficientStorage, wire.ErrorUnavailable, "full")
+		return true
+	}
+	var rec recorder
+	result, err := mustServe(t, quiet(server), WithRetry(Retry{First: time.Millisecond})).Push(t.Context(), store, PushOptions{Cache: "ci", Paths: []string{store.last()}}, rec.events())
+	if err != nil || result.Failed != 1 || uploads != fullAttempts {
+		t.Errorf("%+v, %v, after %d uploads; want one failure after %d", result, err, uploads, fullAttempts)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -95,6 +96,9 @@ func (c *Client) retrying(ctx context.Context, b *budget, notify retryFunc, atte
 			b.succeeded()
 		case isFinal(ctx, err):
 			err = final(unmark(err))
+		case n >= fullAttempts && isFull(err):
+			b.failed(c.now())
+			err = final(err)
 		default:
 			b.failed(c.now())
 			p.last = err
@@ -108,6 +112,15 @@ func (c *Client) retrying(ctx context.Context, b *budget, notify retryFunc, atte
 			}
 		}))
 	return err
+}
+
+// fullAttempts is how often a server is asked whose storage is full. Somebody has to make
+// room there, which takes longer than anybody waits.
+const fullAttempts = 3
+
+func isFull(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && status.Status == http.StatusInsufficientStorage
 }
 
 // pauses decides how long to wait after a failure: exponentially longer, never less

@@ -78,7 +78,7 @@ func (c *pushCmd) push(ctx context.Context, a *app, store client.Store, referenc
 		return err
 	}
 	defer api.Close()
-	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, several: len(c.Also) > 0, now: a.now, skipped: map[string][]string{}}
+	w := &pushWatcher{ui: a.ui, cmd: c, cache: r.Cache, remote: r, several: len(c.Also) > 0, now: a.now, skipped: map[string][]string{}}
 	result, err := api.Push(ctx, store, client.PushOptions{
 		Cache: r.Cache, Paths: paths, NoClosure: c.NoClosure, IgnoreUpstream: c.IgnoreUpstreamCacheFilter,
 		Jobs: c.Jobs, DryRun: c.DryRun, Whole: c.Whole, NoLogs: c.NoLogs, Each: c.Verbose, Pins: c.Pin, PinPolicy: policy,
@@ -98,10 +98,8 @@ func (c *pushCmd) push(ctx context.Context, a *app, store client.Store, referenc
 		return &stoppedError{at(r, err)}
 	case err != nil:
 		return at(r, err)
-	case result.Incomplete() && result.Pushed+result.Pinned == 0:
-		return fmt.Errorf("nothing could be pushed, %d failed", result.Failed)
 	case result.Incomplete():
-		return &partlyError{Done: result.Pushed, Failed: result.Failed + result.Skipped, What: "path"}
+		return w.incomplete(result)
 	}
 	return nil
 }

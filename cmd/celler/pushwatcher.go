@@ -22,6 +22,7 @@ type pushWatcher struct {
 	now func() time.Time
 
 	cache   string
+	remote  config.Remote
 	several bool // events say which cache they are about
 
 	mu       sync.Mutex // guards what follows
@@ -29,7 +30,8 @@ type pushWatcher struct {
 	skipped  map[string][]string // base names by reason
 	reasons  []string            // in order of appearance
 
-	inClosures string // what is to be said of paths that are there with their closures
+	hints      []string // about the last path that failed
+	inClosures string   // what is to be said of paths that are there with their closures
 }
 
 func (w *pushWatcher) events() client.Events {
@@ -91,6 +93,11 @@ func (w *pushWatcher) flush() {
 func (w *pushWatcher) done(worker int, o client.Outcome) {
 	line, event := describe(o)
 	w.about(event)
+	if o.Kind == client.Failed {
+		w.mu.Lock()
+		w.hints = explain(at(w.remote, o.Err)).hints
+		w.mu.Unlock()
+	}
 	switch {
 	case o.Kind == client.Present || o.Kind == client.Upstream:
 		if !w.ui.JSON() {
@@ -278,4 +285,13 @@ func (w *pushWatcher) summary(r config.Remote, result client.Result, err error) 
 		head += ": " + strings.Join(rest, ", ")
 	}
 	w.ui.Note("%s", head)
+}
+
+// incomplete is the error of a push of which some paths failed, with what is to be done about
+// the last of them.
+func (w *pushWatcher) incomplete(result client.Result) error {
+	if result.Pushed+result.Pinned == 0 {
+		return &hintedError{fmt.Errorf("nothing could be pushed, %d failed", result.Failed), w.hints}
+	}
+	return &hintedError{&partlyError{Done: result.Pushed, Failed: result.Failed + result.Skipped, What: "path"}, w.hints}
 }

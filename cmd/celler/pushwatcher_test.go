@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -80,4 +81,26 @@ func TestPushSummary(t *testing.T) {
 
 	_, events = watched(t, pushCmd{}, client.Result{}, errors.New("no such cache"))
 	expect("a push that failed", "", events[1], "", map[string]any{"event": "done", "err": "no such cache"})
+}
+
+// TestPushHint: what is to be done about a path that failed is said, whether others arrived
+// or not.
+func TestPushHint(t *testing.T) {
+	path, err := nix.ParseStorePath("/nix/store/" + hashPart + "-hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &pushWatcher{
+		ui: ui.New(ui.Options{Stdout: io.Discard, Stderr: io.Discard}), cmd: &pushCmd{}, now: time.Now,
+		remote: config.Remote{Endpoint: "https://cache.example.org/", Token: "t"},
+	}
+	w.plan(client.Plan{Push: 1, Workers: 1})
+	w.done(-1, client.Outcome{Path: path, Kind: client.Failed, Err: &client.StatusError{Status: 507}})
+	w.close()
+	for code, result := range map[int]client.Result{exitFailed: {Failed: 1}, exitPartly: {Failed: 1, Pushed: 1}} {
+		v := explain(w.incomplete(result))
+		if v.code != code || len(v.hints) != 1 || !strings.HasPrefix(v.hints[0], "make room where https://cache.example.org/") {
+			t.Errorf("%+v: %+v", result, v)
+		}
+	}
 }
