@@ -160,8 +160,13 @@ func (p *push) deltaInfo(ctx context.Context, cache *Cache, paths int) (wire.Del
 	var info wire.DeltaInfo
 	query := url.Values{wire.DeltaVersionParam: {fmt.Sprint(wire.DeltaVersion)}}
 	err := p.c.call(ctx, http.MethodGet, deltaPath(p.o.Cache, "", query), nil, &info)
-	if status, ok := errors.AsType[*StatusError](err); ok && cache.Name == "" && status.Final() {
+	status, refused := errors.AsType[*StatusError](err)
+	switch {
+	case refused && cache.Name == "" && status.Final():
 		return info, false, nil // the old call will say what is wrong, if anything is
+	case refused && (status.Status == http.StatusNotFound && status.Name != NoSuchCache || status.Name == wire.ErrorUnsupportedVersion):
+		p.ev.note(fmt.Sprintf("the server is said to take chunks, but whole NARs are uploaded, for it answered %d: something between here and there, or a server of another version, does not know the calls", status.Status))
+		return info, false, nil
 	}
 	return info, err == nil, err
 }

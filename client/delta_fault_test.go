@@ -372,3 +372,38 @@ func TestDeltaOfKnownPaths(t *testing.T) {
 		t.Errorf("%+v, want all there and nothing new", res)
 	}
 }
+
+// TestDeltaThatIsNotAnswered: whole NARs are uploaded to a server that announces the delta
+// protocol, if something in front of it, or an older one beside it, does not know that.
+func TestDeltaThatIsNotAnswered(t *testing.T) {
+	for name, answer := range map[string]func(http.ResponseWriter){
+		"proxy":   func(w http.ResponseWriter) { http.NotFound(w, nil) },
+		"version": func(w http.ResponseWriter) { refuse(w, http.StatusBadRequest, wire.ErrorUnsupportedVersion, "no") },
+	} {
+		f := newDeltaServer(t)
+		f.meddle = func(call string, _ int, w http.ResponseWriter, _ []byte) bool {
+			if call == "" {
+				answer(w)
+			}
+			return call == ""
+		}
+		var s fakeStore
+		s.add(bytesOf(1, 1000))
+		s.add(bytesOf(2, 1000))
+		var notes []string
+		res, err := mustServe(t, f).Push(t.Context(), &s, PushOptions{Cache: "ci", Paths: []string{s.last()}}, Events{Note: func(text string) { notes = append(notes, text) }})
+		if err != nil || res.Pushed != 2 || f.uploads != 2 || len(notes) != 1 {
+			t.Errorf("%s: %+v, %v, %d uploads, notes %q", name, res, err, f.uploads, notes)
+		}
+	}
+	f := newDeltaServer(t)
+	f.meddle = func(_ string, _ int, w http.ResponseWriter, _ []byte) bool {
+		refuse(w, http.StatusNotFound, NoSuchCache, "destroyed just now")
+		return true
+	}
+	var s fakeStore
+	s.add(bytesOf(1, 1000))
+	if _, _, err := pushAll(t, mustServe(t, f), &s, PushOptions{}); err == nil || f.uploads != 0 {
+		t.Errorf("of a cache that is gone: %v, %d uploads", err, f.uploads)
+	}
+}
