@@ -206,6 +206,9 @@ func (e *lateError) Error() string {
 	return text
 }
 
+// answersWithin is how long an agent that is asked how it is doing may take.
+const answersWithin = 5 * time.Second
+
 type agentStatusCmd struct {
 	queueFlag
 	jsonFlag
@@ -221,10 +224,7 @@ func (c *agentStatusCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return &queueError{dir, err}
 	}
-	s, err := agent.StatusAt(ctx, q.Socket())
-	if _, absent := errors.AsType[*agent.NotRunningError](err); absent {
-		s, err = agent.StatusOf(q)
-	}
+	s, err := agent.StatusWithin(ctx, q, answersWithin)
 	if err != nil {
 		return err
 	}
@@ -240,9 +240,12 @@ func (c *agentStatusCmd) print(a *app, s agent.Status) error {
 	row := func(key, format string, args ...any) {
 		rows = append(rows, []string{key, fmt.Sprintf(format, args...)})
 	}
-	if s.Running {
+	switch {
+	case s.Silent:
+		row("agent", "process %d does not answer", s.PID)
+	case s.Running:
 		row("agent", "process %d, for %s", s.PID, ui.Duration(now.Sub(*s.Since)))
-	} else {
+	default:
 		row("agent", "not running")
 	}
 	row("queue", "%s", s.Queue)
@@ -251,7 +254,7 @@ func (c *agentStatusCmd) print(a *app, s agent.Status) error {
 	} else {
 		row("queued", "%s of %s, the oldest for %s", ui.Plural(s.Queued, "path", "paths"), ui.Plural(s.Entries, "build", "builds"), ui.Duration(now.Sub(*s.Oldest)))
 	}
-	if s.Running {
+	if s.Running && !s.Silent {
 		row("pushed", "%s; with what they refer to %s, %s", ui.Plural(s.Pushed, "path", "paths"), ui.Plural(s.Uploaded, "upload", "uploads"), ui.Size(s.Bytes))
 		if s.Gone > 0 {
 			row("gone", "%s: removed from the local store before they could be pushed", ui.Plural(s.Gone, "path", "paths"))

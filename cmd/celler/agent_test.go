@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/celler/celler/internal/agent"
 	"github.com/celler/celler/internal/queue"
+	"github.com/celler/celler/internal/ui"
 )
 
 // An agent under systemd: it takes the socket that it is passed, says when it is ready, gives
@@ -87,5 +89,23 @@ func TestAgentUnderSystemd(t *testing.T) {
 	}
 	if _, err := os.Stat(q.Socket()); err != nil {
 		t.Errorf("the agent took systemd's socket away: %v", err)
+	}
+}
+
+// What is printed of an agent that does not answer, and of one whose entries were set aside.
+func TestAgentStatusText(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{ui: ui.New(ui.Options{Stdout: &out, Stderr: &out}), now: time.Now}
+	s := agent.Status{Queue: "/q", Running: true, Silent: true, PID: 17, Totals: agent.Totals{Damaged: 2}}
+	if err := (&agentStatusCmd{}).print(a, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"process 17 does not answer", "2 entries, kept in /q/damaged"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s\nwant %q", out.String(), want)
+		}
+	}
+	if v := explain(&agent.UndoneError{Aside: "/q/damaged"}); v.code != exitPartly || len(v.hints) != 1 || !strings.Contains(v.sentence, "/q/damaged") {
+		t.Errorf("%+v", v)
 	}
 }

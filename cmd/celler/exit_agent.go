@@ -34,6 +34,9 @@ func explainAgent(err error) (verdict, bool) {
 		for _, f := range undone.Failed[min(1, len(undone.Failed)):] {
 			lines = append(lines, f.String())
 		}
+		if undone.Left == 0 {
+			return verdict{exitPartly, undone.Error(), []string{`what was built is in the store, and "celler push" can push it by hand; then remove the files`}}, true
+		}
 		return verdict{exitPartly, strings.Join(lines, "\n"), []string{`what is left stays queued: mend what is said above, and start "celler agent" again; "celler agent status" says how it fares`}}, true
 	}
 	if late, ok := errors.AsType[*lateError](err); ok {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -154,9 +155,21 @@ type UndoneError struct {
 	Pushed int       // paths
 	Left   int       // entries
 	Failed []Failure // of those left, the first ones
+	Aside  string    // where entries are that could not be read, if there were some
 }
 
 func (e *UndoneError) Error() string {
+	aside := ""
+	if e.Aside != "" {
+		if aside = "entries of the queue could not be read, and were moved to " + e.Aside; e.Left == 0 {
+			return aside
+		}
+		aside += "; "
+	}
+	return aside + e.left()
+}
+
+func (e *UndoneError) left() string {
 	left := fmt.Sprintf("%d entries are left in the queue", e.Left)
 	if e.Left == 1 {
 		left = "an entry is left in the queue"
@@ -198,8 +211,12 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.loop(work)
 	a.o.Notify("STOPPING=1\nSTATUS=stopping")
 	a.halt(work)
-	if a.o.Drain && len(a.items) > 0 {
-		return &UndoneError{a.totals.Pushed, len(a.items), a.failures(nil)}
+	if a.o.Drain && len(a.items)+a.totals.Damaged > 0 {
+		undone := &UndoneError{a.totals.Pushed, len(a.items), a.failures(nil), ""}
+		if a.totals.Damaged > 0 {
+			undone.Aside = filepath.Join(a.o.Queue.Dir(), "damaged")
+		}
+		return undone
 	}
 	return nil
 }

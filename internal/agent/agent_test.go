@@ -136,7 +136,28 @@ func TestDamagedEntry(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(w.q.Dir(), "damaged", string(bad))); err != nil {
 			t.Error(err)
 		}
+		if s, err := StatusOf(w.q); err != nil || s.Damaged != 1 {
+			t.Errorf("when the agent is gone: %+v, %v", s, err)
+		}
 	})
+}
+
+// What could not be read was not pushed, so a queue is not worked off by setting it aside.
+func TestDrainOfDamagedEntry(t *testing.T) {
+	w := newWorld(t)
+	bad := w.add("ci", "bad")
+	if err := os.Truncate(filepath.Join(w.q.Dir(), "entries", string(bad)), 40); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options()
+	o.Drain = true
+	undone, ok := errors.AsType[*UndoneError](New(o).Run(t.Context()))
+	if !ok || undone.Left != 0 || !strings.HasSuffix(undone.Error(), filepath.Join(w.q.Dir(), "damaged")) {
+		t.Errorf("the agent ended with %v", undone)
+	}
+	if err := New(o).Run(t.Context()); err != nil {
+		t.Errorf("the next one, which found nothing, ended with %v", err)
+	}
 }
 
 func TestWait(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/celler/celler/client"
 	"github.com/celler/celler/internal/queue"
@@ -120,5 +121,25 @@ func TestListenerIsBusy(t *testing.T) {
 	}
 	if l != nil {
 		_ = l.Close()
+	}
+}
+
+// An agent that is stopped has its socket and does not answer.
+func TestStatusOfSilentAgent(t *testing.T) {
+	w := newWorld(t)
+	w.add("ci", "one")
+	unlock, err := w.q.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	l, err := NewListener(w.q, nil)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	s, err := StatusWithin(t.Context(), w.q, 10*time.Millisecond)
+	if err != nil || !s.Running || !s.Silent || s.PID != os.Getpid() || s.Entries != 1 {
+		t.Errorf("status %+v, %v", s, err)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,7 +15,7 @@ import (
 type Totals struct {
 	Pushed   int   `json:"pushed"`   // paths of the queue that are in their caches now
 	Gone     int   `json:"gone"`     // paths of the queue that were not in the local store any more
-	Damaged  int   `json:"damaged"`  // entries that could not be read and were set aside
+	Damaged  int   `json:"damaged"`  // entries that could not be read; a Status counts all that are set aside, whenever that was
 	Failures int   `json:"failures"` // attempts at an entry that failed
 	Uploaded int   `json:"uploaded"` // paths sent, with what the queued ones refer to
 	Bytes    int64 `json:"nar_bytes"`
@@ -23,7 +24,8 @@ type Totals struct {
 // Status is how an agent is doing.
 type Status struct {
 	Running bool          `json:"running"`
-	Queue   string        `json:"queue"` // directory
+	Queue   string        `json:"queue"`            // directory
+	Silent  bool          `json:"silent,omitempty"` // it runs and does not answer; this is what the queue tells
 	PID     int           `json:"pid,omitempty"`
 	Since   *time.Time    `json:"since,omitempty"`
 	Entries int           `json:"entries"` // in the queue
@@ -75,6 +77,9 @@ func (a *Agent) status() Status {
 		if at := it.entry.Queued; s.Oldest == nil || at.Before(*s.Oldest) {
 			s.Oldest = &at
 		}
+	}
+	if n, err := a.o.Queue.Damaged(); err == nil {
+		s.Damaged = n
 	}
 	var latest time.Time
 	for _, l := range a.order {
@@ -237,6 +242,22 @@ func (a *Agent) failures(failures []Failure) []Failure {
 	return failures
 }
 
+// StatusWithin asks the agent of a queue how it is doing. If there is none, or it does not
+// answer for so long, the queue tells what it can.
+func StatusWithin(ctx context.Context, q *queue.Queue, limit time.Duration) (Status, error) {
+	soon, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	s, err := StatusAt(soon, q.Socket())
+	if _, absent := errors.AsType[*NotRunningError](err); absent {
+		return StatusOf(q)
+	}
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
+		s, err = StatusOf(q)
+		s.Running, s.Silent, s.PID = true, true, q.PID()
+	}
+	return s, err
+}
+
 // StatusOf is the status of a queue without an agent.
 func StatusOf(q *queue.Queue) (Status, error) {
 	s := Status{Queue: q.Dir(), Caches: []CacheStatus{}, Failing: []Failure{}}
@@ -274,5 +295,7 @@ func StatusOf(q *queue.Queue) (Status, error) {
 		s.Caches[i].Entries++
 	}
 	s.Queued = len(paths)
-	return s, nil
+	aside, err := q.Damaged()
+	s.Damaged += aside
+	return s, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -42,4 +43,17 @@ func (q *Queue) Lock() (unlock func(), err error) {
 	_ = f.Truncate(0)
 	_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	return func() { _ = f.Close() }, nil
+}
+
+// PID is the process that has locked the queue, or was the last to; 0 if that is not known.
+func (q *Queue) PID() int {
+	text, err := readFile(filepath.Join(q.dir, "lock"), 32)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return pid
 }

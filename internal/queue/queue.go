@@ -269,6 +269,15 @@ func (q *Queue) SetAside(id ID) (string, error) {
 	return to, nil
 }
 
+// Damaged is how many entries were set aside, and not removed since.
+func (q *Queue) Damaged() (int, error) {
+	names, err := q.disk.readNames(filepath.Join(q.dir, "damaged"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("count damaged queue entries: %w", err)
+	}
+	return len(names), nil
+}
+
 // Tidy removes what writers left that did not come to an end.
 func (q *Queue) Tidy(now time.Time) error {
 	names, err := q.disk.readNames(q.entries())

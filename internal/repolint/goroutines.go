@@ -16,7 +16,7 @@ func goroutines() map[string]string {
 		"client/delta.go uploadDelta":         "uploadDelta, before it returns",
 		"client/deltacommit.go commit":        "uploadDelta, before it returns",
 		"client/deltasend.go send":            "uploadDelta, before it returns",
-		"client/log.go sendLogs":                  "logs, before it returns",
+		"client/log.go sendLogs":              "logs, before it returns",
 		"client/push.go upload":               "upload, before it returns",
 		"client/upload.go dump":               "narDump.stop, which put always calls",
 		"cmd/celler/watch.go Run":             "Run, before it returns",
