@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
@@ -78,26 +77,24 @@ func (c *Catalog) recordUses(v wal.View, uses []PathKey) ([]wal.Entry, error) {
 }
 
 // UnrecordedUses returns which of those hashParts that the cache has would be news to
-// RecordUses and were last used longer ago than olderThan. It reads the index only.
-// Whoever is about to answer that a path is present records these first.
-func (c *Catalog) UnrecordedUses(ctx context.Context, cache CacheName, hashParts []nix.HashPart, olderThan time.Duration) ([]nix.HashPart, error) {
+// RecordUses. It reads the index only. Whoever is about to answer that a path is present
+// records these first.
+func (c *Catalog) UnrecordedUses(ctx context.Context, cache CacheName, hashParts []nix.HashPart) ([]nix.HashPart, error) {
 	t, err := c.localTenant(cache)
 	if t == nil || err != nil {
 		return nil, err
 	}
-	k, err := readClock(c.db)
+	day, err := counter(c.db, keyspace.OpenDay)
 	if err != nil {
 		return nil, err
 	}
-	// The open day may be nearly as long as the ones before it.
-	k.Now = k.Now.Add(k.longest())
 	var news []nix.HashPart
 	for _, hashPart := range hashParts {
 		last, known, err := local(c, keyspace.AppendLastUseKey(nil, t.cache.ID, hashPart), keyspace.DecodeLastUse)
 		switch {
 		case err != nil:
 			return nil, err
-		case known && (last.Day == k.Day || k.Age(last.Day) <= olderThan):
+		case known && last.Day == day:
 			continue
 		case !known:
 			if there, err := c.db.Lookup(keyspace.AppendPathKey(nil, t.cache.ID, hashPart), func([]byte) error { return nil }); !there || err != nil {
@@ -110,15 +107,4 @@ func (c *Catalog) UnrecordedUses(ctx context.Context, cache CacheName, hashParts
 		news = append(news, hashPart)
 	}
 	return news, ctx.Err()
-}
-
-// longest returns how long the longest of the last few days was.
-func (k *Clock) longest() (d time.Duration) {
-	days := k.days[max(0, len(k.days)-8):]
-	for i := 1; i < len(days); i++ {
-		if !days[i].Ended.IsZero() && !days[i-1].Ended.IsZero() {
-			d = max(d, days[i].Ended.Sub(days[i-1].Ended))
-		}
-	}
-	return d
 }

@@ -196,7 +196,6 @@ const minCollectGap = time.Minute
 // ends or somebody asked for bytes to be gone. Servers of one bucket need not agree on who
 // does it: one that finds that another was there goes home.
 func (n *Node) collect(ctx context.Context) {
-	c := n.collector
 	interval := time.Duration(n.cfg.GC.Interval)
 	poll := time.NewTicker(min(maintenancePoll, interval))
 	defer poll.Stop()
@@ -212,10 +211,20 @@ func (n *Node) collect(ctx context.Context) {
 		if n.log.Err() != nil || n.o.Now().Before(due) {
 			continue // a log that is in doubt is not to be touched
 		}
-		rep, err := c.Round(ctx, gc.Mode{Every: interval})
-		n.reportCollection(ctx, &rep, err)
-		due = n.o.Now().Add(min(interval, max(rep.Next, minCollectGap)))
+		next := n.collectOnce(ctx, interval)
+		due = n.o.Now().Add(min(interval, max(next, minCollectGap)))
 	}
+}
+
+// collectOnce performs one round and returns when there will be something to do. What
+// this node alone knows to be used is made known before.
+func (n *Node) collectOnce(ctx context.Context, interval time.Duration) (next time.Duration) {
+	if err := n.uses.flush(ctx); err != nil {
+		n.o.Logger.Warn("uses of paths could not be noted yet", "err", err)
+	}
+	rep, err := n.collector.Round(ctx, gc.Mode{Every: interval})
+	n.reportCollection(ctx, &rep, err)
+	return rep.Next
 }
 
 func (n *Node) reportCollection(ctx context.Context, rep *gc.Report, err error) {

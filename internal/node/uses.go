@@ -51,8 +51,8 @@ func (u *uses) Downloaded(cache catalog.CacheName, hashPart nix.HashPart) {
 	u.note(catalog.PathKey{Cache: cache, HashPart: hashPart})
 }
 
-// Present implements httpapi.Uses. Paths that might go soon have their use written
-// down before the answer: who is told that a path is there does not push it.
+// Present implements httpapi.Uses. Where paths may go, their use is written down before
+// the answer: who is told that a path is there does not push it.
 func (u *uses) Present(ctx context.Context, cache catalog.CacheName, hashParts []nix.HashPart) (recorded bool, err error) {
 	keep := u.keep
 	c, err := u.cat.Cache(ctx, cache)
@@ -62,28 +62,19 @@ func (u *uses) Present(ctx context.Context, cache catalog.CacheName, hashParts [
 	if c.Retention != nil {
 		keep = *c.Retention
 	}
-	if keep > 0 || u.quota {
-		old := keep / 2
-		if u.quota {
-			old = -1 // whatever was not used today
-		}
-		urgent, err := u.cat.UnrecordedUses(ctx, cache, hashParts, old)
-		if err != nil {
-			return false, err
-		}
-		if len(urgent) > 0 {
-			if err := u.cat.RecordUses(ctx, keysOf(cache, urgent)); err != nil {
-				return false, err
-			}
-			recorded = true
-		}
+	fresh, err := u.cat.UnrecordedUses(ctx, cache, hashParts)
+	if err != nil || len(fresh) == 0 {
+		return false, err
 	}
-	fresh, err := u.cat.UnrecordedUses(ctx, cache, hashParts, -1)
-	if err != nil {
-		return recorded, err
+	if keep == 0 && !u.quota {
+		u.note(keysOf(cache, fresh)...)
+		return false, nil
 	}
-	u.note(keysOf(cache, fresh)...)
-	return recorded, nil
+	if err := u.cat.RecordUses(ctx, keysOf(cache, fresh)); err != nil {
+		return false, err
+	}
+	u.noted.Add(len(fresh))
+	return true, nil
 }
 
 func keysOf(cache catalog.CacheName, hashParts []nix.HashPart) []catalog.PathKey {
