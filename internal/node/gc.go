@@ -120,16 +120,21 @@ func (n *Node) gcOptions() gc.Options {
 	return o
 }
 
-// bucketTime returns when the newest slot was stored, which is some time ago; zero if
-// that is not known.
+// bucketTime returns when the newest slot was stored, or the time of this machine if that
+// is later: a bucket in which nothing happens does not say how late it is. It is for what
+// is shown to people, and for the order of reading back. Nothing is removed by it.
 func (n *Node) bucketTime(ctx context.Context) (time.Time, error) {
+	now := n.o.Now()
 	seq := n.log.Seq()
 	if seq == 0 {
-		return time.Time{}, nil
+		return now, nil
 	}
 	at, err := wal.SlotTime(ctx, n.logBucket, seq)
 	if errors.Is(err, blob.ErrNotExist) { // it was folded and deleted
-		return time.Time{}, nil
+		return now, nil
+	}
+	if err == nil && now.After(at) {
+		at = now
 	}
 	return at, err
 }
