@@ -58,7 +58,7 @@
 //
 // # Memory
 //
-// A path takes some 70 bytes while its cache is judged, a chunk one bit, a chunk that
+// A path takes some 74 bytes while its cache is judged, a chunk one bit, a chunk that
 // is to be condemned some 50 bytes, of at most four million at a time.
 //
 // # Concurrency

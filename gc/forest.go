@@ -9,7 +9,7 @@ import (
 )
 
 // forest holds the paths of some caches, when each was last used, and what refers to
-// what. A path of ten references takes 70 bytes, so that a cache of ten million fits in
+// what. A path of ten references takes 74 bytes, so that a cache of ten million fits in
 // memory; nothing else of a path is kept.
 //
 // It is filled in two passes over the same rows: add for each path, then refer for
@@ -19,6 +19,7 @@ type forest struct {
 	trees  []tree
 	hashes []nix.HashPart // ascending within a tree
 	days   []uint32       // last use
+	made   []uint32       // when they were pushed, in seconds since 1970
 	from   []uint32       // where in refs those of path i begin; they end where those of i+1 do
 	refs   []uint32
 	pins   bitset // roots of pins
@@ -34,9 +35,10 @@ func (f *forest) plant() int {
 }
 
 // add appends a path to the newest tree. Paths of a tree come in ascending order.
-func (f *forest) add(hashPart nix.HashPart, day uint32) {
+func (f *forest) add(hashPart nix.HashPart, day, made uint32) {
 	f.hashes = append(f.hashes, hashPart)
 	f.days = append(f.days, day)
+	f.made = append(f.made, made)
 	f.trees[len(f.trees)-1].end = len(f.hashes)
 }
 
@@ -125,8 +127,9 @@ func (f *forest) live(root func(i int) bool) bitset {
 }
 
 // byUse returns the paths that are in live so that whoever keeps a prefix of them keeps
-// what was used last: closures of pins first, then by the day of last use, the newest
-// first, and a path after all that it refers to. pinned is the length of the first part.
+// what was used last: closures of pins first, then by the day of last use and among those
+// of one day by when they were pushed, the newest first, and a path after all that it
+// refers to. pinned is the length of the first part.
 func (f *forest) byUse(live bitset) (order []uint32, pinned int) {
 	roots := make([]uint32, 0, live.count())
 	for i := range f.hashes {
@@ -138,7 +141,7 @@ func (f *forest) byUse(live bitset) (order []uint32, pinned int) {
 		if pa, pb := f.pinned(int(a)), f.pinned(int(b)); pa != pb {
 			return cmp.Compare(b2i(pb), b2i(pa))
 		}
-		return cmp.Or(cmp.Compare(f.days[b], f.days[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(f.days[b], f.days[a]), cmp.Compare(f.made[b], f.made[a]), cmp.Compare(a, b))
 	})
 	order = make([]uint32, 0, len(roots))
 	seen := mkBits(len(f.hashes))

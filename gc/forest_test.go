@@ -36,7 +36,7 @@ func plantText(t testing.TB, text string) (f *forest, names []string) {
 		for _, l := range fields {
 			name := strings.Trim(l[0], "*")
 			names = append(names, name)
-			f.add(part(name), uint32(l[1][0]-'0'))
+			f.add(part(name), uint32(l[1][0]-'0'), 0)
 		}
 		for _, l := range fields {
 			var refs []nix.HashPart
@@ -149,7 +149,7 @@ func mkRandom(r *rand.Rand, n int) *forest {
 		hashes := make([]nix.HashPart, n)
 		for i := range hashes {
 			hashes[i] = nix.HashPart{byte(i >> 8), byte(i), byte(r.Uint32())}
-			f.add(hashes[i], uint32(r.IntN(6)))
+			f.add(hashes[i], uint32(r.IntN(6)), 0)
 		}
 		for i := range hashes {
 			var refs []nix.HashPart
@@ -208,5 +208,29 @@ func TestFit(t *testing.T) {
 	broken := errors.New("broken")
 	if _, _, err := fit(order, 0, 9, func(uint32) (int64, error) { return 0, broken }); !errors.Is(err, broken) {
 		t.Errorf("got %v, want the error of weigh", err)
+	}
+}
+
+// TestByUseWithinADay: a quota takes what was pushed first, although the log notes uses by
+// the day.
+func TestByUseWithinADay(t *testing.T) {
+	f := new(forest)
+	tr := f.plant()
+	for i, made := range []uint32{30, 10, 40, 20} {
+		day := uint32(2)
+		if made == 40 {
+			day = 1
+		}
+		f.add(nix.HashPart{byte(i)}, day, made)
+	}
+	for range f.hashes {
+		f.refer(tr, nil)
+	}
+	all := mkBits(len(f.hashes))
+	for i := range f.hashes {
+		all.set(i)
+	}
+	if order, _ := f.byUse(all); !slices.Equal(order, []uint32{0, 3, 1, 2}) {
+		t.Errorf("kept are %v, in this order; want the newest of the newest day first", order)
 	}
 }

@@ -76,7 +76,7 @@ func (g *grove) plantCache(s *catalog.Snapshot, cache *catalog.Cache) error {
 		} else {
 			g.adopt = append(g.adopt, catalog.PathKey{Cache: cache.Name, HashPart: hp})
 		}
-		g.add(hp, day)
+		g.add(hp, day, uint32(max(0, p.Created.Unix())))
 	}
 	var refs []nix.HashPart
 	for p, err := range s.Paths(cache.ID) {
