@@ -319,6 +319,9 @@ func (x *exchange) bodyPending() bool { return !x.body.done && !x.body.empty }
 // answerFirst lets the answer out before the rest of the body is in, which net/http by
 // itself does not: up to 256 KiB it waits for, and without a deadline.
 func (x *exchange) answerFirst() {
+	if x.r.ProtoMajor > 1 {
+		return // it does so, and the other requests of the connection are none of ours
+	}
 	_ = x.rc.EnableFullDuplex()
 	x.Header().Set("Connection", "close")
 }
@@ -326,6 +329,9 @@ func (x *exchange) answerFirst() {
 // drain listens to the rest of the body, so that a client which only then listens to us
 // sees the answer.
 func (x *exchange) drain() {
+	if x.r.ProtoMajor > 1 {
+		return // the client is told that nobody wants the rest
+	}
 	if err := x.rc.Flush(); err != nil {
 		return
 	}

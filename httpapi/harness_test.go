@@ -50,6 +50,7 @@ type nodeOptions struct {
 	chunks chunkstore.Options
 	auth   auth.Options
 	dir    string
+	http2  bool
 }
 
 var testKey = []byte("a secret for tests only")
@@ -81,9 +82,15 @@ func mkNode(t testing.TB, bucket blob.Bucket, change ...func(*nodeOptions)) *nod
 	verifier := auth.New(key, o.auth)
 	n := &node{
 		t: t, bucket: bucket, log: log, cat: cat, chunks: chunks, auth: verifier, logs: logs,
-		srv: httptest.NewServer(httpapi.New(cat, chunks, verifier, o.http)),
+		srv: httptest.NewUnstartedServer(httpapi.New(cat, chunks, verifier, o.http)),
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!o.http2)
+	protocols.SetUnencryptedHTTP2(o.http2)
+	n.srv.Config.Protocols = protocols
+	n.srv.Start()
 	n.client = n.srv.Client()
+	n.client.Transport.(*http.Transport).Protocols = protocols
 	n.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
 		n.client.CloseIdleConnections()

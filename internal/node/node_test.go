@@ -254,6 +254,15 @@ func TestNotify(t *testing.T) {
 
 // A request in flight is answered although the node was told to stop.
 func TestDrain(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		protocols := new(http.Protocols)
+		protocols.SetHTTP1(!h2)
+		protocols.SetUnencryptedHTTP2(h2)
+		t.Run(protocols.String(), func(t *testing.T) { testDrain(t, protocols) })
+	}
+}
+
+func testDrain(t *testing.T, protocols *http.Protocols) {
 	n := mustRun(t, mkConfig(t), node.Options{})
 	token, err := n.AdminToken(time.Hour)
 	if err != nil {
@@ -273,7 +282,7 @@ func TestDrain(t *testing.T) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Expect", "100-continue")
-	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute, Protocols: protocols}
 	defer transport.CloseIdleConnections()
 	status := make(chan int, 1)
 	go func() {

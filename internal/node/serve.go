@@ -25,6 +25,8 @@ const (
 	idleTimeout = 2 * time.Minute
 	// maxHeaderBytes has room for Attic's upload description and a long token.
 	maxHeaderBytes = 256 << 10
+	// maxStreams is how many requests a connection of HTTP/2 carries at once.
+	maxStreams = 250
 	// sweepEvery is how often what destroyed caches left is looked for.
 	sweepEvery = 10 * time.Minute
 )
@@ -130,7 +132,13 @@ func (n *Node) serve() {
 	if n.past == nil {
 		n.collectOptions(&o)
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	n.server = &http.Server{
+		Protocols: protocols,
+		// The deadlines of requests do not reach who reads nothing from the connection.
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: idleTimeout},
 		Handler:           httpapi.New(n.cat, n.chunks, n.verifier, o),
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
