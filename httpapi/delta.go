@@ -23,6 +23,9 @@ import (
 // between two requests: what it found out goes to the client, sealed, and comes back.
 
 const (
+	// deltaPath begins the routes of the protocol, whose errors are JSON in every case.
+	deltaPath = "/_api/v1/delta/"
+
 	// deltaBatchBytes is the longest batch: short enough for proxies that give a request
 	// a few seconds.
 	deltaBatchBytes = 8 << 20

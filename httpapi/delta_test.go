@@ -154,13 +154,16 @@ func TestDeltaLimits(t *testing.T) {
 	commit := func(body string) response {
 		return n.call("POST", d.url("commit"), d.token, body, "Content-Type", "application/json")
 	}
-	commit("{").want(t, 400, "")
-	commit(`{"paths": []}`).want(t, 422, "")
-	commit(`{"paths": [{}]}`).want(t, 422, "")
+	commit("{").want(t, 400, wire.ErrorRequest)
+	commit(`{"paths": []}`).want(t, 422, wire.ErrorRequest)
+	commit(`{"paths": [{}]}`).want(t, 422, wire.ErrorRequest)
+	n.call("POST", d.url("commit"), d.token, "{}", "Content-Type", "text/plain").want(t, 415, wire.ErrorRequest)
+	n.call("POST", d.url("chunks"), d.token, "{}", "Content-Type", "text/plain").want(t, 415, wire.ErrorRequest)
+	n.call("POST", d.url("join"), d.token, `{"receipts": ["?"]}`, "Content-Type", "application/json").want(t, 422, wire.ErrorRequest)
 	commit(`{"paths": [`+strings.Repeat(`{},`, d.info.CommitPaths)+`{}]}`).want(t, 413, wire.ErrorTooLarge)
 	long := io.MultiReader(strings.NewReader(`{"paths": [{"x": "`), io.LimitReader(spaces{}, d.info.CommitBytes))
 	n.call("POST", d.url("commit"), d.token, long, "Content-Type", "application/json").want(t, 413, wire.ErrorTooLarge)
-	n.call("POST", d.url("join"), d.token, `{"receipts": []}`, "Content-Type", "application/json").want(t, 422, "")
+	n.call("POST", d.url("join"), d.token, `{"receipts": []}`, "Content-Type", "application/json").want(t, 422, wire.ErrorRequest)
 }
 
 type spaces struct{}
@@ -215,7 +218,12 @@ func TestDeltaBadChunks(t *testing.T) {
 	// A batch that is cut off anywhere can be sent again.
 	body := d.batch(all, good, bad)
 	for _, n := range []int{0, 3, 4, 5, 6, 60, len(body) / 2, len(body) - 1} {
-		d.post(body[:n]).want(t, 503, wire.ErrorUnavailable)
+		part := io.MultiReader(bytes.NewReader(body[:n])) // of unknown length
+		d.n.call("POST", d.url("chunks"), d.token, part, "Content-Type", wire.DeltaContentType).want(t, 503, wire.ErrorUnavailable)
+	}
+	// One that is all of what was announced will not get better.
+	for _, n := range []int{0, 3, 4, 5, 6, 60, len(body) / 2, len(body) - 1} {
+		d.post(body[:n]).want(t, 400, wire.ErrorRequest)
 	}
 	if b := d.missing(d.refs([]segment{good})); !allSet(b, len(good.pieces)) {
 		t.Error("chunks of a batch that was cut off count")

@@ -37,7 +37,7 @@ func (s *server) deltaChunks(x *exchange) error {
 		return err
 	}
 	defer batch.Close()
-	t := &taking{s: s, batch: batch, in: wire.NewBatchReader(body, s.delta.batchLimits())}
+	t := &taking{x: x, s: s, batch: batch, in: wire.NewBatchReader(body, s.delta.batchLimits())}
 	if err := t.run(x.r.Context()); err != nil {
 		return t.failed(err)
 	}
@@ -77,6 +77,7 @@ func (s *server) deltaChunks(x *exchange) error {
 
 // taking is a batch that is being taken in.
 type taking struct {
+	x        *exchange
 	s        *server
 	batch    *chunkstore.Batch
 	in       *wire.BatchReader
@@ -151,7 +152,10 @@ func (t *taking) failed(err error) error {
 	if bad, ok := errors.AsType[*wire.BatchError](err); ok {
 		if errors.Is(bad, io.ErrUnexpectedEOF) {
 			// The client has sent more than this, or it would not be a client. Whatever
-			// lost the rest, it is worth another try.
+			// lost the rest, it is worth another try, unless there was none to lose.
+			if t.x.r.ContentLength == t.x.body.read {
+				return requestError("%v, and the body has not a byte more", bad)
+			}
 			return errCutOff.because(err)
 		}
 		return requestError("%v", bad)

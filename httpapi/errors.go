@@ -283,6 +283,13 @@ func (x *exchange) fail(err error) {
 	if e.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(e.retryAfter/time.Second)))
 	}
+	if e.plain && strings.HasPrefix(x.route, deltaPath) {
+		said := *e
+		if said.plain = false; said.name == "" {
+			said.name = wire.ErrorRequest
+		}
+		e = &said
+	}
 	var body []byte
 	switch {
 	case e.empty:
