@@ -58,7 +58,7 @@ func unpack(t testing.TB, f compression.Format, packed []byte) []byte {
 // suffixes are how Nix names its files; it has no ending for gzip.
 func suffixes() map[compression.Format]string {
 	return map[compression.Format]string{
-		compression.None: "", compression.Gzip: "", compression.Xz: ".xz", compression.Zstd: ".zst", compression.Bzip2: ".bz2", compression.Brotli: ".br",
+		compression.None: "", compression.Gzip: "", compression.Xz: ".xz", compression.Zstd: ".zst", compression.Bzip2: ".bz2", compression.Brotli: ".br", compression.Lz4: ".lz4",
 	}
 }
 
@@ -198,7 +198,7 @@ func TestCopyRefuses(t *testing.T) {
 	// The narinfo before the file.
 	says(put(strings.TrimPrefix(narInfoURL("c", p), "/c/"), narInfoFor(t, p, sent)), 409, "Send it first")
 	// Names.
-	for _, name := range []string{"x.nar.xz", hashOf(sent.body) + ".nar.lz4", hashOf(sent.body) + ".nar.xz.xz", hashOf(sent.body) + ".xz", strings.Repeat("u", 52) + ".nar.xz"} {
+	for _, name := range []string{"x.nar.xz", hashOf(sent.body) + ".nar.lzip", hashOf(sent.body) + ".nar.xz.xz", hashOf(sent.body) + ".xz", strings.Repeat("u", 52) + ".nar.xz"} {
 		says(put("nar/"+name, sent.body), 400, "SHA-256 of the file")
 	}
 	// Files that are not what they are called, cut off, go on, or are no NAR.
@@ -223,8 +223,10 @@ func TestCopyRefuses(t *testing.T) {
 		says(put("nar/"+c.name+".nar.xz", c.body), 400, c.want)
 		n.call("HEAD", "/c/nar/"+c.name+".nar.xz", n.root(), nil).want(t, 404, "")
 	}
-	lz4 := append([]byte("\x04\x22\x4d\x18"), sent.body...)
-	says(put("nar/"+hashOf(lz4)+".nar", lz4), 415, "compressed in a way")
+	for _, begin := range []string{"LZIP", "\x1f\x9d\x90", "\x5d\x00\x00\x80\x00"} { // lzip, compress, lzma
+		other := append([]byte(begin), sent.body...)
+		says(put("nar/"+hashOf(other)+".nar", other), 415, "compressed in a way")
+	}
 	n.absent("c", p.Info.StorePath.HashPart())
 
 	// Narinfos that do not agree with the file, which is good.

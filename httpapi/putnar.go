@@ -138,7 +138,7 @@ func (f *fileReader) format(named compression.Format, exact bool) (compression.F
 	}
 	found, known := compression.Detect(f.begin)
 	if !known {
-		return 0, extractorError(http.StatusUnsupportedMediaType, "The file is compressed in a way that this server does not know. It takes none, xz, zstd, bzip2, gzip and br: set ?compression= in the URL of the store.")
+		return 0, extractorError(http.StatusUnsupportedMediaType, "The file is compressed in a way that this server does not know. It takes none, xz, zstd, bzip2, gzip, br and lz4: set ?compression= in the URL of the store.")
 	}
 	return found, nil
 }

@@ -220,6 +220,6 @@ func TestSideObjects(t *testing.T) {
 		one.call("PUT", "/c/"+path, one.root(), body).want(t, 400, wire.ErrorRequest)
 	}
 	one.call("PUT", "/c/debuginfo/abcd", one.root(), `"`+strings.Repeat("x", 1<<20)+`"`).want(t, 413, wire.ErrorTooLarge)
-	one.call("PUT", "/c/log/"+drv, one.root(), "x", "Content-Encoding", "lz4").want(t, 415, "")
+	one.call("PUT", "/c/log/"+drv, one.root(), "x", "Content-Encoding", "lzip").want(t, 415, "")
 	one.call("PUT", "/c/log/"+drv, one.root(), "x", "Content-Encoding", "gzip").want(t, 400, wire.ErrorRequest)
 }

@@ -26,7 +26,7 @@ func TestE2ECopyThroughThreeServers(t *testing.T) {
 		}
 		top, paths, sums := r.build(t, t.Name())
 		keys := map[string]string{}
-		for _, compression := range []string{"none", "zstd", "gzip"} {
+		for _, compression := range []string{"none", "zstd", "gzip", "lz4"} {
 			keys[compression] = r.cache(t, lb, "by-"+compression)
 			r.run(t, "nix", "copy", "--option", "netrc-file", netrc, "--to", lb+"/by-"+compression+"?compression="+compression, top)
 		}

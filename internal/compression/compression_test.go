@@ -71,7 +71,7 @@ func decode(f Format, r io.Reader) ([]byte, error) {
 	return io.ReadAll(d)
 }
 
-func all() []Format { return []Format{None, Xz, Zstd, Bzip2, Gzip, Brotli} }
+func all() []Format { return []Format{None, Xz, Zstd, Bzip2, Gzip, Brotli, Lz4} }
 
 func TestRoundTrip(t *testing.T) {
 	for _, f := range all() {
@@ -100,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestTools compares with the programs that others use.
 func TestTools(t *testing.T) {
-	for f, tool := range map[Format]string{Xz: "xz", Bzip2: "bzip2", Gzip: "gzip", Brotli: "brotli"} {
+	for f, tool := range map[Format]string{Xz: "xz", Bzip2: "bzip2", Gzip: "gzip", Brotli: "brotli", Lz4: "lz4"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			t.Errorf("no %s here: \"make deps\" installs it", tool)
@@ -253,14 +253,16 @@ func TestNames(t *testing.T) {
 			t.Errorf("detect %v: %v, %v", f, got, known)
 		}
 	}
-	if _, ok := Parse("lz4"); ok {
-		t.Error("lz4 is known")
+	if _, ok := Parse("lzip"); ok {
+		t.Error("lzip is known")
 	}
 	if _, _, found := CutSuffix("x.nar"); found {
 		t.Error("an ending is seen where there is none")
 	}
-	if _, known := Detect([]byte("\x04\x22\x4d\x18....")); known {
-		t.Error("lz4 passes for plain data")
+	for name, begin := range map[string]string{"lzip": "LZIP\x01...", "compress": "\x1f\x9d\x90.....", "lzma": "\x5d\x00\x00\x80\x00..."} {
+		if _, known := Detect([]byte(begin)); known {
+			t.Errorf("%s passes for plain data", name)
+		}
 	}
 }
 
@@ -269,11 +271,11 @@ func FuzzReader(f *testing.F) {
 		f.Add(uint8(format), encode(f, format, []byte("some text, some text, some text")))
 	}
 	f.Fuzz(func(t *testing.T, format uint8, data []byte) {
-		d, err := NewReader(Format(format%6), bytes.NewReader(data), func(n int64) error {
+		d, err := NewReader(Format(format%7), bytes.NewReader(data), func(n int64) error {
 			if n > MaxMemory {
 				return fmt.Errorf("%d bytes", n)
 			}
-			if n > 16<<20 {
+			if n > lz4Memory {
 				return ErrMemory // not on this machine
 			}
 			return nil
@@ -289,9 +291,9 @@ func FuzzReader(f *testing.F) {
 func FuzzWriter(f *testing.F) {
 	f.Add(uint8(Bzip2), []byte("aaaaaaaaaaaabcabcabc"))
 	f.Fuzz(func(t *testing.T, format uint8, plain []byte) {
-		packed := encode(t, Format(format%6), plain)
-		if got, err := decode(Format(format%6), bytes.NewReader(packed)); err != nil || !bytes.Equal(got, plain) {
-			t.Errorf("%v: %d bytes of %d, %v", Format(format%6), len(got), len(plain), err)
+		packed := encode(t, Format(format%7), plain)
+		if got, err := decode(Format(format%7), bytes.NewReader(packed)); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%v: %d bytes of %d, %v", Format(format%7), len(got), len(plain), err)
 		}
 	})
 }

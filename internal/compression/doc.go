@@ -13,8 +13,9 @@
 //	bzip2   blocks of 100 kB with flat Huffman codes
 //	gzip    the fastest level
 //	brotli  the fastest level
+//	lz4     the fastest level, in blocks of 256 KiB
 //
-// lz4, lzip and the older formats are neither read nor written.
+// lzip, lzma, compress and the older formats are neither read nor written.
 //
 // # Concurrency
 //

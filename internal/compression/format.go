@@ -16,13 +16,14 @@ const (
 	Bzip2
 	Gzip
 	Brotli
+	Lz4
 )
 
 // formats are their names in a narinfo and in a Content-Encoding, and how the name of a
 // file ends that is in them. Nix writes gzip files without an ending.
 func formats() []struct{ name, suffix string } {
 	return []struct{ name, suffix string }{
-		None: {"none", ""}, Xz: {"xz", ".xz"}, Zstd: {"zstd", ".zst"}, Bzip2: {"bzip2", ".bz2"}, Gzip: {"gzip", ".gz"}, Brotli: {"br", ".br"},
+		None: {"none", ""}, Xz: {"xz", ".xz"}, Zstd: {"zstd", ".zst"}, Bzip2: {"bzip2", ".bz2"}, Gzip: {"gzip", ".gz"}, Brotli: {"br", ".br"}, Lz4: {"lz4", ".lz4"},
 	}
 }
 
@@ -70,8 +71,10 @@ func Detect(begin []byte) (f Format, known bool) {
 		{"\x28\xb5\x2f\xfd", Zstd, true},
 		{"BZh", Bzip2, true},
 		{"\x1f\x8b", Gzip, true},
-		{"\x04\x22\x4d\x18", None, false}, // lz4
+		{lz4Beginning, Lz4, true},
 		{"LZIP", None, false},
+		{"\x1f\x9d", None, false},     // compress
+		{"\x5d\x00\x00", None, false}, // lzma
 	} {
 		if bytes.HasPrefix(begin, []byte(v.magic)) {
 			return v.f, v.known

@@ -2,6 +2,7 @@ package compression
 
 import (
 	"bufio"
+	"bytes"
 	"compress/bzip2"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 const (
@@ -20,9 +22,13 @@ const (
 	baseMemory   = 1 << 20
 	bzip2Memory  = 4 << 20          // four bytes for each of 900 kB
 	brotliMemory = 16<<20 + 1<<20   // the largest window there is without its extension
+	lz4Memory    = 28 << 20         // three times the largest block there is, 8 MiB, and some
 	maxWindow    = int64(128 << 20) // of zstd and xz
 	headerBytes  = 128              // of what a format announces
 )
+
+// lz4Beginning begins a frame of lz4.
+const lz4Beginning = "\x04\x22\x4d\x18"
 
 // ErrMemory reports data that announce, or come to need, more memory than is allowed.
 var ErrMemory = errors.New("it needs too much memory to be decompressed")
@@ -95,6 +101,8 @@ func (r *Reader) open(in *bufio.Reader, need int64) (err error) {
 		r.dec = bzip2.NewReader(in)
 	case Brotli:
 		r.dec = brotli.NewReader(in)
+	case Lz4:
+		r.dec = lz4.NewReader(in)
 	case Gzip:
 		r.dec, err = gzip.NewReader(in)
 	case Zstd:
@@ -134,6 +142,11 @@ func need(f Format, begin []byte) (int64, error) {
 		return bzip2Memory, nil
 	case Brotli:
 		return brotliMemory, nil
+	case Lz4:
+		if !bytes.HasPrefix(begin, []byte(lz4Beginning)) {
+			return 0, fmt.Errorf("it begins with %x, want %x", begin[:min(len(begin), len(lz4Beginning))], lz4Beginning)
+		}
+		return lz4Memory, nil
 	case None, Gzip:
 	}
 	return baseMemory, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
+	"github.com/pierrec/lz4/v4"
 )
 
 // NewWriter encodes what is written to it; Close completes it and leaves w open. There is
@@ -24,6 +25,9 @@ func NewWriter(f Format, w io.Writer) (io.WriteCloser, error) {
 		return gzip.NewWriterLevel(w, gzip.BestSpeed)
 	case Brotli:
 		return brotli.NewWriterLevel(w, brotli.BestSpeed), nil
+	case Lz4:
+		w := lz4.NewWriter(w)
+		return w, w.Apply(lz4.BlockSizeOption(lz4.Block256Kb))
 	case Zstd:
 	}
 	return nil, errors.ErrUnsupported
