@@ -19,6 +19,7 @@ import (
 	"github.com/celler/celler/blob/memblob"
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/internal/compression"
 	"github.com/celler/celler/nix"
 	"github.com/celler/celler/nix/nixtest"
 )
@@ -565,6 +566,20 @@ func TestDeltaReferences(t *testing.T) {
 	if !bytes.Contains(r.body, []byte(dep.Info.StorePath.Base())) {
 		t.Errorf("%s does not name what is absent", r.body)
 	}
+	strict.upload(strict.root(), infoOf("ci", p), p.NAR).want(t, 422, wire.ErrorAbsentReferences)
+	sent := mkFile(t, compression.Xz, p.NAR)
+	strict.call("PUT", "/ci/nar/"+sent.name, strict.root(), sent.body).want(t, 201, "")
+	r = strict.call("PUT", narInfoURL("ci", p), strict.root(), narInfoFor(t, p, sent)).want(t, 422, wire.ErrorAbsentReferences)
+	if !bytes.Contains(r.body, []byte(dep.Info.StorePath.Base())) {
+		t.Errorf("%s does not name what is absent", r.body)
+	}
+	strict.absent("ci", p.Info.StorePath.HashPart())
+	strict.mkCache("nix", false)
+	copyTo(t, "nix", dep, mkFile(t, compression.Xz, dep.NAR), strict)
+	copyTo(t, "nix", p, sent, strict)
+	strict.mkCache("attic", false)
+	strict.push("attic", dep)
+	strict.push("attic", p)
 	got := d.commit(commitPath(p, rs))
 	if diff := cmp.Diff([]string{dep.Info.StorePath.Base()}, got.Paths[0].AbsentReferences); diff != "" {
 		t.Error(diff)

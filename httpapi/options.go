@@ -43,8 +43,8 @@ type Options struct {
 	// ReceiptKey is a secret that all servers of the bucket share, for what they give to
 	// clients of the delta protocol and get back. nil: the protocol is not spoken.
 	ReceiptKey []byte
-	// RefuseAbsentReferences refuses to commit, over the delta protocol, a path whose
-	// references are not in its cache.
+	// RefuseAbsentReferences refuses a path whose references are not in its cache, whichever
+	// way it comes.
 	RefuseAbsentReferences bool
 	// TrustHashes believes an uploader who names a NAR that the store has: its bytes are
 	// not asked for, and whoever knows the hash of a NAR of any cache obtains it.

@@ -71,7 +71,7 @@ func (s *server) putNarInfo(x *exchange) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.opts.PublishTimeout)
 	defer cancel()
-	seq, err := s.cat.Publish(ctx, pub)
+	seq, err := s.publish(ctx, &pub)
 	if errors.Is(err, catalog.ErrChunksMissing) {
 		s.chunks.Refused(&pub.Recipe)
 		return errSendAgain.because(err)
@@ -82,6 +82,18 @@ func (s *server) putNarInfo(x *exchange) error {
 	s.metrics.putPaths.Inc()
 	x.setSeq(seq)
 	return x.sendEmpty()
+}
+
+// publish puts one path into a cache, by the rule for references that are not there.
+func (s *server) publish(ctx context.Context, pub *catalog.Publication) (catalog.Seq, error) {
+	if !s.opts.RefuseAbsentReferences {
+		return s.cat.Publish(ctx, *pub)
+	}
+	seq, _, err := s.cat.PublishAll(ctx, []catalog.Publication{*pub}, catalog.PublishOptions{RefuseAbsent: true})
+	if absent, ok := errors.AsType[*catalog.AbsentReferencesError](err); ok {
+		return 0, absentReferences(absent.References).because(err)
+	}
+	return seq, err
 }
 
 // pathOf checks a narinfo and makes the path that it describes. What passes ends up in a

@@ -73,7 +73,7 @@ func (s *server) uploadPath(x *exchange) error {
 	// finishing it saves the client's next attempt.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.opts.PublishTimeout)
 	defer cancel()
-	seq, err := s.cat.Publish(ctx, catalog.Publication{
+	seq, err := s.publish(ctx, &catalog.Publication{
 		Path:    path,
 		Recipe:  stored.Recipe,
 		Packs:   stored.Packs,

@@ -23,7 +23,7 @@ type Config struct {
 	SubstituterEndpoint string   `toml:"substituter-endpoint" env:"CELLER_SUBSTITUTER_ENDPOINT" placeholder:"URL" help:"URL under which Nix reaches the caches, if it is another (api-endpoint)."`
 	AllowedHosts        []string `toml:"allowed-hosts" env:"CELLER_ALLOWED_HOSTS" placeholder:"HOST" help:"Answer only requests whose Host header equals one of these, port included (any)."`
 	MaxNarInfoSize      Bytes    `toml:"max-nar-info-size" default:"1MiB" env:"CELLER_MAX_NAR_INFO_SIZE" placeholder:"SIZE" help:"Longest description of one uploaded path (${default})."`
-	AbsentReferences    string   `toml:"absent-references" default:"accept" enum:"accept,refuse" env:"CELLER_ABSENT_REFERENCES" help:"What becomes of a path that is pushed by chunks and refers to paths that are not in its cache: ${enum} (${default})."`
+	AbsentReferences    string   `toml:"absent-references" default:"accept" enum:"accept,refuse" env:"CELLER_ABSENT_REFERENCES" help:"What becomes of a path that is pushed and refers to paths that are not in its cache: ${enum} (${default})."`
 	Advertise           string   `toml:"advertise" env:"CELLER_ADVERTISE" placeholder:"URL" help:"URL under which other servers of the bucket reach this one, such as http://10.0.0.3:8080; they then tell each other what is new (none: they find out by looking)."`
 	DrainTimeout        Span     `toml:"drain-timeout" default:"30s" env:"CELLER_DRAIN_TIMEOUT" placeholder:"SPAN" help:"How long a server that was told to stop waits for requests in flight (${default})."`
 	JWT                 JWT      `toml:"jwt" embed:"" prefix:"jwt."`
