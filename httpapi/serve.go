@@ -79,6 +79,18 @@ func (s *server) serveFile(x *exchange) error {
 	return s.sendFile(x, &path, found, names)
 }
 
+// withoutSlash takes the slash from the end of the URL of a directory that is served; any
+// other URL it returns as it is.
+func withoutSlash(u *url.URL) *url.URL {
+	parts := strings.SplitN(u.Path, "/", 4)
+	if !strings.HasSuffix(u.EscapedPath(), "/") || len(parts) < 4 || parts[2] != "serve" {
+		return u
+	}
+	to := *u
+	to.Path, to.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	return &to
+}
+
 // serveURL is the URL of a file below the store dir, as far as it is one of this server.
 func (x *exchange) serveURL(cache *catalog.Cache, file string) string {
 	segments := strings.Split(file, "/")

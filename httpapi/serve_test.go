@@ -106,6 +106,15 @@ func TestServeFile(t *testing.T) {
 	get("/dir/tool", "#!/bin/sh\n", text)
 	get("/dir/here/here/up", "read me\n", text)
 	get("/self", "#!/bin/sh\n", text)
+	for _, dir := range []string{"", "/dir", "/bin/here"} {
+		want := n.call("GET", root+dir, "", nil).want(t, 200, "")
+		if r := n.call("GET", root+dir+"/", "", nil).want(t, 200, ""); !bytes.Equal(r.body, want.body) {
+			t.Errorf("%s/: %.200q, want %.200q", dir, r.body, want.body)
+		}
+	}
+	for _, path := range []string{root + "//", root + "/dir//", root + "/dir%2F", "/c/serve/", "/c/nix-cache-info/", "/c/serve//"} {
+		n.call("GET", path, "", nil).want(t, 404, "")
+	}
 	root = "/c/serve/" + p.Info.StorePath.Base()
 	get("/README", "read me\n", text)
 
