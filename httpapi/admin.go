@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -191,6 +192,9 @@ func (x *exchange) tokenClaims(req *wire.TokenRequest) (auth.Claims, error) {
 		pattern, err := auth.ParsePattern(rule.Pattern)
 		if err != nil {
 			return auth.Claims{}, requestError("%v", err)
+		}
+		if slices.ContainsFunc(claims.Rules, func(r auth.Rule) bool { return r.Pattern == pattern }) {
+			return auth.Claims{}, requestError("rules: pattern %q stands there twice", pattern)
 		}
 		perm, err := auth.ParsePermission(rule.Permissions...)
 		if err != nil {

@@ -113,6 +113,9 @@ func TestMintToken(t *testing.T) {
 	}
 	ask(n.token("team-*: pull"), request("team-*", "push")).want(t, 403, wire.ErrorAccess)
 	ask(n.token("team-*: pull"), request("*", "pull")).want(t, 403, wire.ErrorAccess)
+	twice := request("team-a", "pull")
+	twice.Rules = append(twice.Rules, wire.TokenRule{Pattern: "team-*", Permissions: []string{"pull"}}, wire.TokenRule{Pattern: "team-a", Permissions: []string{"push"}})
+	ask(n.root(), twice).want(t, 400, wire.ErrorRequest) // the token would not be believed
 	ask("", request("team-a", "pull")).want(t, 401, wire.ErrorUnauthorized)
 	ask(n.root(), request("team a", "pull")).want(t, 400, wire.ErrorRequest)
 	ask(n.root(), request("team-a", "fly")).want(t, 400, wire.ErrorRequest)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 )
 
 // SyntaxError reports text that is not JSON.
@@ -83,7 +84,32 @@ func decodeField(raw json.RawMessage, key string, to any) error {
 		if shape, ok := errors.AsType[*ShapeError](err); ok && shape.Field == "" {
 			err = shape.Err
 		}
-		return &ShapeError{Field: key, Err: err}
+		return &ShapeError{Field: key, Err: mistyped(err)}
 	}
 	return nil
+}
+
+// mistyped says for people what encoding/json says of Go's types.
+func mistyped(err error) error {
+	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok || e.Type == nil {
+		return err
+	}
+	want := "an object"
+	switch kind := e.Type.Kind(); {
+	case kind == reflect.String:
+		want = "text"
+	case kind == reflect.Bool:
+		want = "true or false"
+	case kind == reflect.Slice || kind == reflect.Array:
+		want = "a list"
+	case kind >= reflect.Int && kind <= reflect.Uintptr:
+		want = fmt.Sprintf("a whole number of at most %d bits", e.Type.Bits())
+	case kind == reflect.Float32 || kind == reflect.Float64:
+		want = "a number"
+	}
+	if e.Field != "" {
+		return fmt.Errorf("%s: expected %s, found %s", e.Field, want, e.Value)
+	}
+	return fmt.Errorf("expected %s, found %s", want, e.Value)
 }

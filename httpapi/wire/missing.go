@@ -206,7 +206,7 @@ func streamError(field string, err error) error {
 		return &SyntaxError{Err: io.ErrUnexpectedEOF}
 	}
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &ShapeError{Field: field, Err: err}
+		return &ShapeError{Field: field, Err: mistyped(err)}
 	}
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &SyntaxError{Err: err}

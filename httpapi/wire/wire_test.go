@@ -209,3 +209,21 @@ func BenchmarkDecodeMissingPaths(b *testing.B) {
 		}
 	}
 }
+
+// TestMistyped: people who send JSON need not know Go.
+func TestMistyped(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"subject":1,"valid_for":1,"rules":[]}`:                   "read JSON: subject: expected text, found number",
+		`{"subject":"x","valid_for":1.5,"rules":[]}`:               "read JSON: valid_for: expected a whole number of at most 64 bits, found number 1.5",
+		`{"subject":"x","valid_for":1,"rules":{}}`:                 "read JSON: rules: expected a list, found object",
+		`{"subject":"x","valid_for":1,"rules":[7]}`:                "read JSON: rules: expected an object, found number",
+		`{"subject":"x","valid_for":1,"rules":[{"pattern":true}]}`: "read JSON: rules: pattern: expected text, found bool",
+	} {
+		if _, err := DecodeTokenRequest([]byte(body)); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %q", body, err, want)
+		}
+	}
+	if _, _, err := DecodeMissingPaths(strings.NewReader(`{"cache":7}`), 1, nil); err == nil || strings.Contains(err.Error(), "Go") {
+		t.Errorf("got %v", err)
+	}
+}
