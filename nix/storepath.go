@@ -144,6 +144,10 @@ func ParseStorePath(s string) (StorePath, error) {
 		}
 	}
 	if err := checkBase(p.base); err != nil {
+		rest, found := strings.CutPrefix(s, string(DefaultStoreDir)+"/")
+		if base, _, inside := strings.Cut(rest, "/"); found && inside && checkBase(base) == nil {
+			err = fmt.Errorf("expected a store path itself, and this is inside %s/%s", DefaultStoreDir, base)
+		}
 		return StorePath{}, fmt.Errorf("store path %s: %w", quote(s), err)
 	}
 	return p, nil

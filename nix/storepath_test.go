@@ -64,7 +64,7 @@ func TestParseStorePath(t *testing.T) {
 	bad("/nix/store/"+helloHash+"-..", `component of the name is ".."`)
 	bad("/nix/store/"+helloHash+"-.-x", `component of the name is "."`)
 	bad("/nix/store/"+helloHash+"-..-x", `component of the name is ".."`)
-	bad("/nix/store/"+helloHash+"-hello/bin", "too short")
+	bad("/nix/store/"+helloHash+"-hello/bin", "inside /nix/store/"+helloHash+"-hello")
 	bad("/nix/store/e"+helloHash[1:]+"-hello", `'e' of the hash part`)
 	bad("/nix/store/"+strings.ToUpper(helloHash)+"-hello", "nix32 alphabet")
 	bad("/nix//store/"+helloHash+"-x", "clean path")
