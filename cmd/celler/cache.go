@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -59,7 +60,7 @@ type cacheCreateCmd struct {
 	Priority             int32    `default:"41" help:"Nix asks the caches with lower numbers first; cache.nixos.org has 40."`
 	UpstreamCacheKeyName []string `placeholder:"NAME" default:"cache.nixos.org-1" help:"Paths signed by these keys are not pushed, because that cache has them. Give an empty name for none."`
 	StoreDir             string   `default:"/nix/store" help:"Store directory of the paths in it."`
-	KeyFile              string   `type:"existingfile" placeholder:"FILE" help:"Sign with this key, a file made by nix-store --generate-binary-cache-key, instead of a new one."`
+	KeyFile              string   `type:"existingfile" placeholder:"FILE" help:"Sign with this key, a file made by nix-store --generate-binary-cache-key, instead of a new one; - is standard input."`
 	jsonFlag
 }
 
@@ -69,7 +70,7 @@ func (c *cacheCreateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer api.Close()
-	secret, err := readKeyFile(c.KeyFile)
+	secret, err := readKeyFile(a, c.KeyFile)
 	if err != nil {
 		return err
 	}
@@ -94,11 +95,19 @@ func names(in []string) []string {
 	return append([]string{}, slices.DeleteFunc(in, func(s string) bool { return s == "" })...)
 }
 
-func readKeyFile(path string) (string, error) {
+// readKeyFile reads a secret key from a file, or from standard input if that is "-".
+func readKeyFile(a *app, path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	body, err := os.ReadFile(path)
+	var body []byte
+	var err error
+	if path == "-" {
+		path = "standard input"
+		body, err = io.ReadAll(io.LimitReader(a.stdin, 64<<10))
+	} else {
+		body, err = os.ReadFile(path)
+	}
 	if err != nil {
 		return "", fmt.Errorf("read signing key: %w", err)
 	}
@@ -233,7 +242,7 @@ type cacheConfigureCmd struct {
 	RetentionPeriod      *config.Span `xor:"retention" placeholder:"PERIOD" help:"Paths may go after this time, such as 90d; 0s keeps them for ever."`
 	ResetRetentionPeriod bool         `xor:"retention" help:"Follow the server's default again."`
 	RegenerateKeypair    bool         `xor:"key" help:"Make a new signing key. Clients must be told the new public key."`
-	KeyFile              string       `xor:"key" type:"existingfile" placeholder:"FILE" help:"Sign with the key in this file."`
+	KeyFile              string       `xor:"key" type:"existingfile" placeholder:"FILE" help:"Sign with the key in this file; - is standard input."`
 }
 
 func (c *cacheConfigureCmd) Run(ctx context.Context, a *app) error {
@@ -263,7 +272,7 @@ func (c *cacheConfigureCmd) Run(ctx context.Context, a *app) error {
 	}
 	note(change.Retention != nil, "retention")
 	if c.KeyFile != "" {
-		secret, err := readKeyFile(c.KeyFile)
+		secret, err := readKeyFile(a, c.KeyFile)
 		if err != nil {
 			return err
 		}

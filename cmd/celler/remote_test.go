@@ -148,6 +148,10 @@ func TestKeyFiles(t *testing.T) {
 	if len(api.bodies) > 0 {
 		t.Errorf("requests were made: %v", api.bodies)
 	}
+	key := "name:" + base64.StdEncoding.EncodeToString(make([]byte, 64))
+	if code, _, errs := command(key+"\n", "cache", "configure", url+"/ci", "--key-file", "-"); code != exitDone || !strings.Contains(api.bodies["PATCH"+configRequest], key) {
+		t.Errorf("key from standard input: exit %d, %s, sent %v", code, errs, api.bodies)
+	}
 }
 
 // TestExpiredToken is told of, since the server goes on as if there were none.
