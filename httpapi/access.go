@@ -40,6 +40,9 @@ func (x *exchange) authorise(nameText string, need auth.Permission) (catalog.Cac
 		}
 		switch {
 		case perm.Covers(need):
+			if need.Push {
+				x.r = x.r.WithContext(catalog.For(ctx, cache.Name))
+			}
 			return cache, perm, nil
 		case perm.CanDiscover():
 			return catalog.Cache{}, perm, errAccess

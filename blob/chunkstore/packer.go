@@ -39,9 +39,10 @@ type packer struct {
 type openPack struct {
 	builder *pack.Builder // packer.mu until it is sealed
 	buf     []byte
-	wanted  bool // packer.mu: a Write waits for it
-	sealed  bool // packer.mu
-	full    bool // committed by the packer itself; set when sealed
+	wanted  bool            // packer.mu: a Write waits for it
+	sealed  bool            // packer.mu
+	full    bool            // committed by the packer itself; set when sealed
+	opener  context.Context // never done; who it is uploaded for
 	ids     []chunk.ID
 	proofs  []chunk.Proof // until it is uploaded
 
@@ -111,7 +112,7 @@ func (p *packer) begin(ctx context.Context) error {
 		p.slots <- buf
 		return nil
 	}
-	p.open = &openPack{builder: pack.NewBuilder(buf), done: make(chan struct{})}
+	p.open = &openPack{builder: pack.NewBuilder(buf), done: make(chan struct{}), opener: context.WithoutCancel(ctx)}
 	close(p.opened)
 	p.opened = make(chan struct{})
 	return nil
@@ -162,7 +163,10 @@ func (p *packer) wait(ctx context.Context, o *openPack) error {
 
 // upload makes a sealed pack durable, and if it is full also known.
 func (p *packer) upload(o *openPack) {
-	ctx := p.s.ctx
+	ctx, cancel := context.WithCancel(o.opener)
+	defer cancel()
+	defer context.AfterFunc(p.s.ctx, cancel)()
+	o.opener = nil
 	o.np, o.err = p.put(ctx, o)
 	if o.err == nil {
 		o.view, o.err = newPackView(o.np.Layout)

@@ -89,7 +89,8 @@ func (c *Catalog) CommitPacks(ctx context.Context, packs []chunk.NewPack) error 
 			return err
 		}
 	}
-	return c.commitPacks(ctx, "", packs)
+	cache, _ := ctx.Value(forCache{}).(CacheName)
+	return c.commitPacks(ctx, cache, packs)
 }
 
 // commitPacks is CommitPacks of packs that are in order, on behalf of a push to a
