@@ -85,6 +85,7 @@ func TestFoundingProbesInFull(t *testing.T) {
 	}{
 		{"racy", "s3://b?region=x", racy{memblob.New()}, false},
 		{"sound", "s3://b?region=x", memblob.New(), true},
+		{"sound, by a clock that is wrong", "s3://b?region=x", memblob.New(), true},
 		{"racy and founded", "s3://b?region=x", racy{founded}, true},
 		{"racy directory", "/srv/b", racy{memblob.New()}, true},
 	}
@@ -93,7 +94,11 @@ func TestFoundingProbesInFull(t *testing.T) {
 			if err := probeShort(t.Context(), tt.b, tt.bucket, time.Now); err != nil {
 				t.Fatal(err)
 			}
-			n := &Node{cfg: config.Config{Buckets: config.Buckets{LogBucket: tt.bucket}}, o: Options{Now: time.Now}, logBucket: tt.b}
+			now := time.Now
+			if strings.Contains(tt.name, "clock") {
+				now = func() time.Time { return time.Now().Add(-27 * time.Hour) }
+			}
+			n := &Node{cfg: config.Config{Buckets: config.Buckets{LogBucket: tt.bucket}}, o: Options{Now: now}, logBucket: tt.b}
 			err := n.openFormat(t.Context())
 			if tt.ok {
 				if err != nil {

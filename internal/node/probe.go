@@ -97,6 +97,8 @@ func probeFounding(ctx context.Context, b blob.Bucket, name string, now func() t
 	if err != nil {
 		return &ProbeError{name, err}
 	}
+	// Nothing of ours rests on this machine's clock. Where signatures do, that fails by itself.
+	findings = slices.DeleteFunc(findings, func(f blob.Finding) bool { return f.Check == "clock" })
 	return verdict(name, findings, true)
 }
 
