@@ -13,9 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/celler/celler/blob/chunk"
-	"github.com/celler/celler/index/keyspace"
 	"github.com/celler/celler/nix"
-	"github.com/celler/celler/wal"
 )
 
 var cmpStorePath = cmp.Comparer(func(a, b nix.StorePath) bool { return a == b })
@@ -314,136 +312,6 @@ func TestMissingAfterWithdrawal(t *testing.T) {
 		if m, err := b.MissingPaths(ctx, "ci", []nix.HashPart{hp}); err != nil || len(m) != 1 {
 			t.Errorf("%s: missing %v, %v; want the path", name, m, err)
 		}
-	}
-}
-
-func TestDestroyCacheLeavesNothing(t *testing.T) {
-	bucket := mkBucket(t)
-	n, other := mkNode(t, bucket), mkNode(t, bucket)
-	ctx := t.Context()
-	n.mustCreate("ci")
-	pub := mkPublication(t, "ci", "x", mkPack(1, 1, 2))
-	n.mustPublish(pub)
-	hp := pub.Path.StorePath.HashPart()
-	row, _, err := n.db.Get(keyspace.AppendPathKey(nil, 1, hp))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var many []wal.Entry
-	for i := range 2*opPaths + 10 {
-		many = append(many, set(keyspace.AppendPathKey(nil, 1, mkStorePath(t, fmt.Sprint("p", i)).HashPart()), row))
-	}
-	n.commit(many...)
-
-	// Destroyed, and nobody gets around to sweeping.
-	key := keyspace.AppendCacheKey(nil, "ci")
-	mark := keyspace.Destroyed{ID: 1, Name: "ci", At: mkTime()}
-	n.commit(remove(key), set(keyspace.AppendDestroyedKey(nil, 1), keyspace.AppendDestroyed(nil, &mark)))
-	if _, err := other.log.CatchUp(ctx); err != nil {
-		t.Fatal(err)
-	}
-	_, err = other.Path(ctx, "ci", hp)
-	wantErr(t, "Path", err, ErrNoCache)
-	other.mustCreate("ci")
-	_, err = other.Path(ctx, "ci", hp)
-	wantErr(t, "Path in the new cache", err, ErrNoPath)
-	if paths, err := other.Paths(ctx, "ci", nil, 10); err != nil || len(paths) != 0 {
-		t.Errorf("the new cache has %d paths, %v", len(paths), err)
-	}
-
-	// Both sweep at once; a new cache of the same name keeps its own.
-	other.mustPublish(pub)
-	var wg sync.WaitGroup
-	for _, n := range []*node{n, other} {
-		wg.Go(func() {
-			if err := n.Sweep(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	for kv, err := range other.db.Scan(keyspace.AppendPathPrefix(nil, 1), nil) {
-		t.Fatalf("left of the destroyed cache: %x, %v", kv.Key, err)
-	}
-	for kv := range other.db.Scan([]byte{keyspace.DestroyedPrefix}, nil) {
-		t.Errorf("marker left: %x", kv.Key)
-	}
-	if _, err := other.Path(ctx, "ci", hp); err != nil {
-		t.Errorf("the new cache's own path: %v", err)
-	}
-	if _, err := other.DestroyCache(ctx, "ci"); err != nil {
-		t.Fatal(err)
-	}
-	for kv := range other.db.Scan([]byte{keyspace.PathPrefix}, nil) {
-		t.Errorf("left: %x", kv.Key)
-	}
-	other.wantSound()
-}
-
-func TestPathsInPages(t *testing.T) {
-	n := mkNode(t, mkBucket(t))
-	ctx := t.Context()
-	n.mustCreate("a")
-	n.mustCreate("b")
-	var want []string
-	for i := range 25 {
-		pub := mkPublication(t, "a", fmt.Sprint("x", i), mkPack(1, uint64(i), 1))
-		n.mustPublish(pub)
-		want = append(want, pub.Path.StorePath.Base())
-	}
-	n.mustPublish(mkPublication(t, "b", "y", mkPack(1, 99, 1)))
-	slices.Sort(want)
-	var got []string
-	var after *nix.HashPart
-	for {
-		page, err := n.Paths(ctx, "a", after, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		for _, p := range page {
-			got = append(got, p.StorePath.Base())
-			if p.Cache != "a" || p.Sig == "" {
-				t.Errorf("path %+v is not complete", p)
-			}
-		}
-		last := page[len(page)-1].StorePath.HashPart()
-		after = &last
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// TestPagesAcrossReplicas asks other replicas than the first for the later pages,
-// as a client behind a load balancer does: what was acknowledged before is there.
-func TestPagesAcrossReplicas(t *testing.T) {
-	bucket := mkBucket(t)
-	a, b := mkNode(t, bucket), mkNode(t, bucket)
-	ctx := t.Context()
-	a.mustCreate("a")
-	want := map[nix.HashPart]bool{}
-	for i := range 10 {
-		pub := mkPublication(t, "a", fmt.Sprint("x", i), mkPack(1, uint64(i), 1))
-		a.mustPublish(pub)
-		want[pub.Path.StorePath.HashPart()] = true
-	}
-	var after *nix.HashPart
-	for _, n := range []*node{a, b, b} {
-		page, err := n.Paths(ctx, "a", after, 5)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range page {
-			hashPart := p.StorePath.HashPart()
-			delete(want, hashPart)
-			after = &hashPart
-		}
-	}
-	if len(want) != 0 {
-		t.Errorf("%d of 10 acknowledged paths were not listed", len(want))
 	}
 }
 
