@@ -68,10 +68,6 @@ func (x *exchange) admit() error {
 			return requestError("Bad Host")
 		}
 	}
-	if u := withoutSlash(x.r.URL); u != x.r.URL {
-		x.r = x.r.Clone(x.r.Context())
-		x.r.URL = u
-	}
 	if !clean(x.r.URL) {
 		return errNotFound
 	}

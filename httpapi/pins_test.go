@@ -153,6 +153,8 @@ func TestPinRequests(t *testing.T) {
 		n.call("PUT", pinsOfC+"/"+pin, token, body, "Content-Type", "application/json").want(t, status, name)
 	}
 	bad(400, wire.ErrorRequest, "x", `{"store_path":"hello"}`)
+	bad(400, wire.ErrorRequest, "x/", `{"store_path":"`+pathOf(p)+`"}`)
+	bad(400, wire.ErrorRequest, "", `{"store_path":"`+pathOf(p)+`"}`)
 	bad(400, wire.ErrorRequest, "x", `{"store_path":"/gnu/store/`+p.Info.StorePath.Base()+`"}`)
 	bad(422, "", "x", `{"store_path":7}`)
 	bad(422, "", "x", `{}`)

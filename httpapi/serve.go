@@ -56,7 +56,7 @@ func (s *server) serveFile(x *exchange) error {
 		return err
 	}
 	var names []string
-	if rest := x.r.PathValue("file"); rest != "" {
+	if rest := strings.TrimSuffix(x.r.PathValue("file"), "/"); rest != "" { // a directory may end in a slash
 		names = strings.Split(rest, "/")
 	}
 	found, out, err := walk(root, path.StorePath, names)
@@ -77,18 +77,6 @@ func (s *server) serveFile(x *exchange) error {
 		return x.sendDirectory(&cache, path.StorePath, names, found)
 	}
 	return s.sendFile(x, &path, found, names)
-}
-
-// withoutSlash takes the slash from the end of the URL of a directory that is served; any
-// other URL it returns as it is.
-func withoutSlash(u *url.URL) *url.URL {
-	parts := strings.SplitN(u.Path, "/", 4)
-	if !strings.HasSuffix(u.EscapedPath(), "/") || len(parts) < 4 || parts[2] != "serve" {
-		return u
-	}
-	to := *u
-	to.Path, to.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
-	return &to
 }
 
 // serveURL is the URL of a file below the store dir, as far as it is one of this server.

@@ -112,7 +112,7 @@ func TestServeFile(t *testing.T) {
 			t.Errorf("%s/: %.200q, want %.200q", dir, r.body, want.body)
 		}
 	}
-	for _, path := range []string{root + "//", root + "/dir//", root + "/dir%2F", "/c/serve/", "/c/nix-cache-info/", "/c/serve//"} {
+	for _, path := range []string{root + "//", root + "/dir//", root + "/dir%2F", "/c/serve/", "/c/nix-cache-info/", "/c/serve//", "/c/", "/healthz/", "/_api/v1/stats/"} {
 		n.call("GET", path, "", nil).want(t, 404, "")
 	}
 	root = "/c/serve/" + p.Info.StorePath.Base()

@@ -172,7 +172,8 @@ func (s *server) route(pattern string, ms methods) {
 }
 
 // clean reports whether the path can be handed to the mux as it is: it would redirect
-// one with empty, "." or ".." segments to somewhere else, where we say 404.
+// one with empty, "." or ".." segments to somewhere else, where we say 404. A slash at the
+// end is left to the routes; only those that end in {name...} take it.
 func clean(u *url.URL) bool {
 	path := u.EscapedPath()
 	if path == "/" {
@@ -181,7 +182,7 @@ func clean(u *url.URL) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
 	}
-	for segment := range strings.SplitSeq(path[1:], "/") {
+	for segment := range strings.SplitSeq(strings.TrimSuffix(path[1:], "/"), "/") {
 		text, err := url.PathUnescape(segment)
 		if err != nil || text == "" || text == "." || text == ".." || strings.ContainsAny(text, "/\\\x00") {
 			return false
