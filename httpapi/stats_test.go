@@ -62,6 +62,25 @@ func TestStats(t *testing.T) {
 	}
 }
 
+// TestStatsOfPushesByChunks: their packs are known before their paths are, and count for the
+// cache all the same; what is there already counts for nobody.
+func TestStatsOfPushesByChunks(t *testing.T) {
+	n := mkNode(t, nil, withDelta)
+	n.mkCache("a", false)
+	n.mkCache("b", false)
+	p := mkPath(t, "p", 1, 3<<20)
+	sent := int64(n.deltaClient("a", n.token("a: push")).push(p))
+	n.deltaClient("b", n.token("b: push")).push(p)
+	size := int64(len(p.NAR))
+	a, b := n.cacheStats("a", n.root()), n.cacheStats("b", n.root())
+	if a.NewBytes < size*9/10 || a.NewBytes > size || a.NewStoredBytes < sent/2 || a.NewStoredBytes > sent*2 {
+		t.Errorf("a: %d new bytes in %d of packs, want nearly the %d of the NAR in about the %d that were sent", a.NewBytes, a.NewStoredBytes, size, sent)
+	}
+	if b.NewBytes != 0 || b.NewStoredBytes != 0 {
+		t.Errorf("b: %d new bytes in %d of packs, want none", b.NewBytes, b.NewStoredBytes)
+	}
+}
+
 // TestStatsPermissions: nobody learns of caches, or of the sum of them, that are none of
 // their business.
 func TestStatsPermissions(t *testing.T) {
