@@ -169,6 +169,12 @@ func TestStatusError(t *testing.T) {
 	if e := answer(503, http.Header{"Retry-After": {"120"}}, ""); e.RetryAfter != 2*time.Minute || e.Error() == "" {
 		t.Errorf("Retry-After: %+v", e)
 	}
+	if e := answer(500, http.Header{"X-Request-Id": {"3f2a\u009b" + strings.Repeat("b", 1000)}}, ""); !strings.Contains(e.Error(), "(request 3f2ab") || strings.Contains(e.Error(), "\u009b") || len(e.Error()) > 200 {
+		t.Errorf("what the server calls the request: %q", e.Error())
+	}
+	if e := answer(403, http.Header{"X-Request-Id": {"3f2a"}}, ""); e.RequestID != "3f2a" || strings.Contains(e.Error(), "3f2a") {
+		t.Errorf("what the caller can help is no matter of the server's log: %v", e)
+	}
 }
 
 func TestRetryAfter(t *testing.T) {

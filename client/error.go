@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/celler/celler/httpapi/wire"
 )
 
 // errStalled is the cause of a request that was given up because nothing moved.
@@ -25,6 +27,7 @@ type StatusError struct {
 	Name         string        // the API's name of the error, such as "NoSuchCache"; "" if another program answered
 	Message      string        // what the server said
 	RetryAfter   time.Duration // what it asked for; 0 = nothing
+	RequestID    string        // what the server's log calls the request; "" if it does not say
 	object       []byte        // the error object as it came
 }
 
@@ -32,6 +35,9 @@ func (e *StatusError) Error() string {
 	text := e.Message
 	if text == "" {
 		text = strings.ToLower(http.StatusText(e.Status))
+	}
+	if e.Status >= 500 && e.RequestID != "" { // what the server's operator has to look into
+		text += " (request " + e.RequestID + ")"
 	}
 	return fmt.Sprintf("%s %s: the server answered %d: %s", e.Method, e.Path, e.Status, text)
 }
@@ -63,6 +69,7 @@ func (e *StatusError) hopeless() bool {
 // proxy sent instead.
 func newStatusError(req *http.Request, res *http.Response, now time.Time) *StatusError {
 	e := &StatusError{Method: req.Method, Path: req.URL.Path, Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), now)}
+	e.RequestID = printable(res.Header.Get(wire.HeaderRequestID), 64)
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBytes))
 	if err != nil && len(text) == 0 {
 		return e

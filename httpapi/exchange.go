@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -30,6 +31,7 @@ type exchange struct {
 	start time.Time
 
 	grant auth.Grant
+	id    string // see requestID
 	route string
 	attrs []slog.Attr // of the access line
 	err   error       // what was answered with an error, for the access line
@@ -119,7 +121,7 @@ func (x *exchange) end() {
 	panicked := recover()
 	if panicked != nil && panicked != http.ErrAbortHandler {
 		s.opts.Logger.LogAttrs(x.r.Context(), slog.LevelError, "handler panicked",
-			slog.String("route", x.route), slog.Any("err", panicked), slog.String("stack", stack()))
+			slog.String("request_id", x.requestID()), slog.String("route", x.route), slog.Any("err", panicked), slog.String("stack", stack()))
 		if !x.headerIsSent {
 			x.fail(&refusal{status: http.StatusInternalServerError, name: wire.ErrorInternal, message: messageInternal, plain: true})
 			panicked = nil
@@ -134,6 +136,15 @@ func (x *exchange) end() {
 	if panicked != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// requestID names the request in the log, and to a client that is answered with an error. It
+// is made up here, whatever the request says: two lines must not have the same.
+func (x *exchange) requestID() string {
+	if x.id == "" {
+		x.id = strconv.FormatUint(1<<63|rand.Uint64(), 16) // always 16 digits
+	}
+	return x.id
 }
 
 // finish writes the access line and the metrics.
@@ -164,6 +175,7 @@ func (x *exchange) finish(aborted bool) {
 		slog.Int64("bytes", x.written),
 		slog.Duration("dur", dur),
 		slog.String("remote_addr", x.r.RemoteAddr),
+		slog.String("request_id", x.requestID()),
 	)
 	if x.body.read > 0 {
 		attrs = append(attrs, slog.Int64("body_bytes", x.body.read))
@@ -197,6 +209,9 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 && !x.headerIsSent {
 		x.status, x.headerIsSent = status, true
+		if status >= 400 {
+			x.Header().Set(wire.HeaderRequestID, x.requestID())
+		}
 		if x.bodyPending() && x.body.read == 0 {
 			x.answerFirst() // nobody was interested in the body
 		}

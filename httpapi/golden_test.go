@@ -117,6 +117,7 @@ func TestTranscripts(t *testing.T) {
 	text := got.String()
 	for _, blank := range []struct{ pattern, with string }{
 		{`FileSize: \d+`, "FileSize: ####"},
+		{`X-Request-Id: [0-9a-f]{16}`, "X-Request-Id: ################"},
 		{`Etag: "[0-9a-f]{32}"`, `Etag: "################################"`},
 		{`Content-Length: \d+`, "Content-Length: ####"},
 		{`/\d+\n`, "/####\n"},

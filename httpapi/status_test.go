@@ -391,9 +391,23 @@ func TestPanicIsAnswered(t *testing.T) {
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") || strings.Contains(string(r.body), "invariant") {
 		t.Errorf("panic is answered with %s", r.body)
 	}
-	n.call("GET", "/healthz", "", nil).want(t, 200, "")
+	if ok := n.call("GET", "/healthz", "", nil).want(t, 200, ""); ok.Header.Get(wire.HeaderRequestID) != "" {
+		t.Error("a request that went well is named to its client")
+	}
 	if !strings.Contains(n.logs.String(), "broken invariant") {
 		t.Error("the panic is not in the log")
+	}
+	// The client is told what both lines of the log call its request: what it calls it itself
+	// does not count.
+	const given = "mine"
+	again := n.call("GET", "/metrics", "", nil, wire.HeaderRequestID, given).want(t, 500, "")
+	id, other := again.Header.Get(wire.HeaderRequestID), r.Header.Get(wire.HeaderRequestID)
+	if len(id) != 16 || len(other) != 16 || id == other {
+		t.Errorf("requests are called %q and %q", other, id)
+	}
+	waitFor(t, func() bool { return strings.Count(n.logs.String(), `"request_id":"`+id+`"`) == 2 })
+	if strings.Contains(n.logs.String(), given) {
+		t.Error("the client's word for its request is in the log")
 	}
 }
 

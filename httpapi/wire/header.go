@@ -22,6 +22,9 @@ const (
 	HeaderMinSeq = "Celler-Min-Seq"
 )
 
+// HeaderRequestID is on every answer that is an error: what the server's log calls the request.
+const HeaderRequestID = "X-Request-Id"
+
 // HeaderUploadInfoMax is the longest upload info a client should put into a header; a
 // longer one travels as a preamble.
 const HeaderUploadInfoMax = 4096
