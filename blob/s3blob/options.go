@@ -87,7 +87,7 @@ func ParseURL(address string) (Options, error) {
 	case u.Host == "":
 		return bad("no bucket name: expected s3://bucket")
 	case u.Fragment != "":
-		return bad("unexpected fragment %q", u.Fragment)
+		return bad("unexpected fragment")
 	}
 	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
 	query, err := url.ParseQuery(u.RawQuery)
@@ -108,17 +108,22 @@ func ParseURL(address string) (Options, error) {
 	return o, nil
 }
 
-// redact removes what somebody may have put where credentials do not belong.
+// redact removes what may be a secret that somebody has put where none belongs: all before
+// an @, and parameters.
 func redact(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
-		return address
+		scheme, rest = "", address
+	} else {
+		scheme += "://"
 	}
-	host, tail, _ := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(host, '@'); i >= 0 {
-		return scheme + "://***@" + host[i+1:] + "/" + tail
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		rest = "***@" + rest[i+1:]
 	}
-	return address
+	if i := strings.IndexAny(rest, "?#"); i >= 0 {
+		rest = rest[:i+1] + "***"
+	}
+	return scheme + rest
 }
 
 func (o *Options) set(name, value string) error {
@@ -159,8 +164,8 @@ func (o *Options) check() error {
 	}
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
-			return fmt.Errorf("endpoint is %q, expected http://host or https://host with an optional port", o.Endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("endpoint is %q, expected http://host or https://host with an optional port", redact(o.Endpoint))
 		}
 	}
 	switch o.Checksum {

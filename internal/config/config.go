@@ -104,7 +104,24 @@ type ValueError struct {
 }
 
 func (e *ValueError) Error() string {
-	return fmt.Sprintf("%s is %q; expected %s", e.Key, e.Value, e.Want)
+	return fmt.Sprintf("%s is %q; expected %s", e.Key, redact(e.Value), e.Want)
+}
+
+// redact removes from a URL what may be a secret, since logs keep what is printed: all
+// before an @, and parameters.
+func redact(value string) string {
+	scheme, rest, ok := strings.Cut(value, ":")
+	if !ok {
+		return value
+	}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		slashes := rest[:len(rest)-len(strings.TrimLeft(rest, "/"))]
+		rest = slashes + "***@" + rest[i+1:]
+	}
+	if i := strings.IndexAny(rest, "?#"); i >= 0 && strings.HasPrefix(rest, "//") {
+		rest = rest[:i+1] + "***"
+	}
+	return scheme + ":" + rest
 }
 
 // Complete fills in what flags cannot say (secrets, places that depend on the

@@ -395,3 +395,23 @@ func TestScrub(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsKeepSecrets: an address that is refused may have credentials in it.
+func TestErrorsKeepSecrets(t *testing.T) {
+	for value, want := range map[string]string{
+		"https://key:hunter2@host/x":       "https://***@host/x",
+		"https://key:hunt?er2#@host/x":     "https://***@host/x",
+		"s3:key:hunter2@bucket":            "s3:***@bucket",
+		"key:hunter2@bucket":               "key:***@bucket",
+		"gs://bucket?token=hunter2":        "gs://bucket?***",
+		"gs://bucket#hunter2":              "gs://bucket#***",
+		"127.0.0.1:70000":                  "127.0.0.1:70000",
+		"/nix/store/x-what?name=me@here":   "/nix/store/x-what?name=me@here",
+		"https://cache.example.org/a/b//c": "https://cache.example.org/a/b//c",
+	} {
+		err := &config.ValueError{Key: "bucket", Value: value, Want: "s3://NAME"}
+		if got := err.Error(); got != `bucket is "`+want+`"; expected s3://NAME` {
+			t.Errorf("%s: %s", value, got)
+		}
+	}
+}
