@@ -13,6 +13,7 @@ type (
 	Stats      = wire.Stats
 	CacheStats = wire.CacheStats
 	StoreStats = wire.StoreStats
+	Growth     = wire.Growth
 )
 
 // Stats returns the numbers of all caches that the caller may see, and those of the whole

@@ -9,7 +9,7 @@ import (
 	"github.com/celler/celler/internal/catalog"
 )
 
-// growthDays is how many store days of growth are told of a cache.
+// growthDays is how many store days of growth are told of a cache, or of the store.
 const growthDays = 30
 
 // cacheStats answers GET /_api/v1/caches/{cache}/stats.
@@ -27,18 +27,8 @@ func (s *server) cacheStats(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	growth, err := s.cat.Growth(ctx, cache.Name, growthDays)
-	if err != nil {
+	if out.Growth, err = s.growth(ctx, cache.Name, st.Clock); err != nil {
 		return err
-	}
-	for _, g := range growth {
-		day := wire.Growth{
-			Day: g.Day, AddedPaths: g.AddedPaths, AddedBytes: g.AddedBytes, RemovedPaths: g.RemovedPaths, RemovedBytes: g.RemovedBytes,
-		}
-		if ended := st.Clock.Ended(g.Day); !ended.IsZero() {
-			day.Ended = &ended
-		}
-		out.Growth = append(out.Growth, day)
 	}
 	x.sendJSON(out)
 	return nil
@@ -80,9 +70,31 @@ func (s *server) stats(x *exchange) error {
 			return err
 		}
 		out.Store = storeStats(&all.Totals)
+		if out.Store.Growth, err = s.growth(ctx, "", all.Clock); err != nil {
+			return err
+		}
 	}
 	x.sendJSON(out)
 	return nil
+}
+
+// growth returns what came to a cache, or to the store if it has no name, and went from it.
+func (s *server) growth(ctx context.Context, cache catalog.CacheName, clock catalog.Clock) ([]wire.Growth, error) {
+	days, err := s.cat.Growth(ctx, cache, growthDays)
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.Growth
+	for _, g := range days {
+		day := wire.Growth{
+			Day: g.Day, AddedPaths: g.AddedPaths, AddedBytes: g.AddedBytes, RemovedPaths: g.RemovedPaths, RemovedBytes: g.RemovedBytes,
+		}
+		if ended := clock.Ended(g.Day); !ended.IsZero() {
+			day.Ended = &ended
+		}
+		out = append(out, day)
+	}
+	return out, nil
 }
 
 func (s *server) statsOf(ctx context.Context, name catalog.CacheName, st *catalog.Stats) (wire.CacheStats, error) {

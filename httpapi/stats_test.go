@@ -60,6 +60,11 @@ func TestStats(t *testing.T) {
 		s.SavedByCompression != s.UniqueBytes-s.StoredBytes || s.StoredBytes == 0 || s.Unreferenced != 1 {
 		t.Errorf("store: %+v", s)
 	}
+	both := all.Store.Growth
+	if len(both) != 2 || both[0].AddedPaths != 1 || both[0].AddedBytes != size || both[0].RemovedPaths != 1 || both[0].Ended != nil ||
+		both[1].AddedPaths != 2 || both[1].RemovedPaths != 0 || both[1].Ended == nil {
+		t.Errorf("growth of the store, which is that of a and b: %+v", both)
+	}
 }
 
 // TestStatsOfPushesByChunks: their packs are known before their paths are, and count for the

@@ -85,11 +85,12 @@ func TestPushPinUsage(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
+	const growth = `"growth":[{"day":9,"added_paths":1,"added_nar_bytes":2048,"removed_paths":8,"removed_nar_bytes":1024},{"day":8,"ended":"2021-01-01T00:00:00Z","added_paths":6,"added_nar_bytes":4096,"removed_paths":0,"removed_nar_bytes":0}]`
 	const cache = `{"cache":"ci","paths":2,"nar_bytes":4096,"file_bytes":1024,"new_bytes":2048,"new_stored_bytes":512,"oldest_use":{"store_path":"` + pinPath + `","until":"2020-01-01T00:00:00Z"},` +
 		`"growth":[{"day":4,"added_paths":2,"added_nar_bytes":4096,"removed_paths":1,"removed_nar_bytes":7},{"day":3,"ended":"2020-01-01T00:00:00Z","added_paths":1,"added_nar_bytes":0,"removed_paths":0,"removed_nar_bytes":0}]}`
 	_, url := mustAPI(t, map[string]string{
 		"GET /_api/v1/caches/ci/stats": "200 " + cache,
-		"GET /_api/v1/stats":           `200 {"store":{"paths":9,"nar_bytes":8192,"unique_bytes":4096,"chunks":5,"stored_bytes":1024,"objects":1,"saved_by_dedup":4096,"saved_by_compression":3072},"caches":[` + cache + `]}`,
+		"GET /_api/v1/stats":           `200 {"store":{"paths":9,"nar_bytes":8192,"unique_bytes":4096,"chunks":5,"stored_bytes":1024,"objects":1,"saved_by_dedup":4096,"saved_by_compression":3072,` + growth + `},"caches":[` + cache + `]}`,
 	})
 	check := func(wantOut, wantErr string, args ...string) {
 		t.Helper()
@@ -103,7 +104,10 @@ func TestStats(t *testing.T) {
 	check(`"nar_bytes":4096`, "", "--json", url+"/ci")
 	check("Unique:        4.0 KiB in 5 chunks; dedup saves 4.0 KiB", "", "--server", url)
 	check("Stored:        1.0 KiB in 1 object; compression saves 3.0 KiB", "", "--server", url)
+	check("2021-01-01 00:00:00  +6     4.0 KiB  -0     0 B", "", "--server", url)
+	check("now                  +1     2.0 KiB  -8     1.0 KiB", "", "--server", url)
 	check(`"saved_by_dedup":4096`, "", "--json", "--server", url)
+	check(growth, "", "--json", "--server", url)
 	if code, _, errs := command("", "stats", url+"/ci", "--server", url); code != exitUsage || !strings.Contains(errs, "exclude each other") {
 		t.Errorf("exit %d: %s", code, errs)
 	}

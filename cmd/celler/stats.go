@@ -21,7 +21,7 @@ func (c *statsCmd) Help() string {
 	return `The numbers are kept by the operations that change them: they are exact, and reading
 them costs no scan. Those of the whole store are shown to tokens that may pull from every
 cache. NEW is what pushes to a cache brought that the store did not have, since the cache
-was created.`
+was created. What came and went is shown by store day, of the whole store and of a cache.`
 }
 
 // Run prints numbers.
@@ -50,6 +50,7 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 	}
 	if s := stats.Store; s != nil {
 		printStore(a, s)
+		printGrowth(a, s.Growth)
 	} else {
 		a.ui.Note("numbers of the whole store are for tokens that may pull from every cache")
 	}
@@ -98,12 +99,18 @@ func (c *statsCmd) ofCache(ctx context.Context, a *app) error {
 		rows = append(rows, []string{"Oldest use:", fmt.Sprintf("%s, %s", idle(a.now(), &s), o.StorePath)})
 	}
 	a.ui.Table(nil, rows)
-	if len(s.Growth) == 0 {
-		return nil
+	printGrowth(a, s.Growth)
+	return nil
+}
+
+// printGrowth shows what came and went by store day, below what was shown before.
+func printGrowth(a *app, days []client.Growth) {
+	if len(days) == 0 {
+		return
 	}
 	a.ui.Data("")
-	rows = nil
-	for _, g := range s.Growth {
+	var rows [][]string
+	for _, g := range days {
 		ended := "now"
 		if g.Ended != nil {
 			ended = g.Ended.Format(time.DateTime)
@@ -111,7 +118,6 @@ func (c *statsCmd) ofCache(ctx context.Context, a *app) error {
 		rows = append(rows, []string{ended, fmt.Sprintf("+%d", g.AddedPaths), ui.Size(g.AddedBytes), fmt.Sprintf("-%d", g.RemovedPaths), ui.Size(g.RemovedBytes)})
 	}
 	a.ui.Table([]string{"STORE DAY TO", "PATHS", "NARS", "PATHS", "NARS"}, rows)
-	return nil
 }
 
 // printStore shows how the bytes of paths come down to those in the bucket.

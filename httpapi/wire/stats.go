@@ -68,4 +68,6 @@ type StoreStats struct {
 	DeadBytes    int64 `json:"dead_bytes"`        // their plain bytes
 	Buried       int64 `json:"buried_objects"`    // objects that are about to be deleted
 	BuriedBytes  int64 `json:"buried_bytes"`
+
+	Growth []Growth `json:"growth,omitempty"` // of all caches together, the last store days, newest first
 }
