@@ -34,7 +34,7 @@ func (r *round) rehearse(ctx context.Context) (err error) {
 			r.rep.DeletedBytes += b.Bytes
 		}
 	}
-	r.rep.Waiting, err = r.waiting(s, r.clock, false)
+	r.rep.Waiting, err = r.waiting(s, r.clock, true)
 	return err
 }
 

@@ -80,8 +80,8 @@ type Due = time.Time
 
 // Waiting is what will be removed when its time has come.
 type Waiting struct {
-	Nars        int   `json:"nars"` // of removed paths, that can still be fetched
-	NarBytes    int64 `json:"nar_bytes"`
+	Nars        int   `json:"nars"`                // of removed paths, that can still be fetched
+	NarBytes    int64 `json:"nar_bytes,omitempty"` // of them, plain; a round with Mode.Every does not weigh them
 	NextNar     Due   `json:"next_nar,omitzero"`
 	Objects     int   `json:"objects"` // that nothing needs but readers
 	ObjectBytes int64 `json:"object_bytes"`

@@ -333,3 +333,25 @@ func hashParts(names ...string) (out []nix.HashPart) {
 	}
 	return out
 }
+
+// What can still be fetched is weighed for who asks, and not whenever a server looks round.
+func TestWhatWaitsIsWeighed(t *testing.T) {
+	w := mkWorld(t)
+	n := w.mkNode(t)
+	c := n.collector()
+	n.create("main", 5*day)
+	n.push("main", "a", "a", "shared")
+	n.push("main", "b", "b", "shared")
+	n.live(8, c)
+	n.wantPaths("main", "")
+	want := int64(len(mkNar("a", "shared")) + len(mkNar("b", "shared")))
+	for _, mode := range []gc.Mode{{}, {DryRun: true}, {Every: time.Nanosecond}} {
+		rep, err := c.Round(t.Context(), mode)
+		if mode.Every > 0 {
+			want = 0
+		}
+		if err != nil || rep.Waiting.Nars != 2 || rep.Waiting.NarBytes != want {
+			t.Errorf("%+v: %+v, %v; want 2 NARs of %d bytes", mode, rep.Waiting, err, want)
+		}
+	}
+}

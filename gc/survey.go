@@ -2,6 +2,7 @@ package gc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -150,7 +151,7 @@ func (r *round) lookAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := r.waiting(s, r.clock, false)
+	w, err := r.waiting(s, r.clock, r.mode.Every == 0)
 	if err := joinClose(err, s); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (r *round) lookAhead(ctx context.Context) error {
 }
 
 // waiting counts what is kept by a grace. How large the NARs are is counted for people
-// only, because it takes looking at each.
+// only, because it takes looking at each; one whose recipe cannot be read counts nothing.
 func (c *Collector) waiting(s *catalog.Snapshot, clock catalog.Clock, weigh bool) (w Waiting, err error) {
 	ends := func(day uint32, grace time.Duration) (at time.Time) {
 		if day < clock.Day && !clock.Now.IsZero() {
@@ -187,13 +188,11 @@ func (c *Collector) waiting(s *catalog.Snapshot, clock catalog.Clock, weigh bool
 		if !weigh {
 			continue
 		}
-		r, ok, err := s.Recipe(u.NarHash)
-		if err != nil {
+		r, _, err := s.Recipe(u.NarHash)
+		if _, bad := errors.AsType[*catalog.BadRecipeError](err); err != nil && !bad {
 			return w, err
 		}
-		if ok {
-			w.NarBytes += r.Served.Size
-		}
+		w.NarBytes += r.Size
 	}
 	for b, err := range s.Buried() {
 		if err != nil {
