@@ -32,6 +32,12 @@ type DeleteReport struct {
 	// Former counts NARs that the paths named before, or that are of paths which were
 	// removed before; they are to be gone as well.
 	Former int `json:"former_nars,omitempty"`
+	// ClosureUnknown are paths that were removed before: if what they refer to was to go
+	// as well, nobody knows any more what that was.
+	ClosureUnknown []nix.HashPart `json:"closure_unknown,omitempty"`
+	// Waiting are paths of the cache that were deleted at about the same time as those, and
+	// whose NARs wait for their grace. Who wants them gone now has to name them.
+	Waiting []nix.HashPart `json:"waiting,omitempty"`
 	// Weighed says that Freed is known. It is always in a dry run, and else if that
 	// does not take long.
 	Weighed bool  `json:"weighed"`
@@ -174,44 +180,6 @@ func (d *deletion) plan(ctx context.Context) error {
 	d.out.DryRun = d.req.DryRun
 	d.out.GoneBy = d.goneBy()
 	return d.weigh(ctx)
-}
-
-// findFormer finds NARs that the paths named before. A path of which there is
-// neither the path nor a NAR is an error.
-func (d *deletion) findFormer(ctx context.Context, cache catalog.CacheID, absent []nix.HashPart) error {
-	asked := make(map[nix.HashPart]bool, len(d.req.Paths)) // whether there is nothing of it yet
-	for _, hp := range d.req.Paths {
-		asked[hp] = false
-	}
-	for _, hp := range absent {
-		asked[hp] = true
-	}
-	for f, err := range d.s.Formers() {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		if _, is := asked[f.HashPart]; !is || f.Cache != cache {
-			continue
-		}
-		there, err := d.s.IsUnreferenced(f.NarHash)
-		if err != nil {
-			return err
-		}
-		if there {
-			d.former = append(d.former, f.NarHash)
-			asked[f.HashPart] = false
-		}
-	}
-	d.out.Former = len(d.former)
-	for _, hp := range absent {
-		if asked[hp] {
-			return fmt.Errorf("path %v in cache %q: %w", hp, string(d.req.Cache), catalog.ErrNoPath)
-		}
-	}
-	return nil
 }
 
 // checkPins refuses paths that a pin keeps.

@@ -35,12 +35,16 @@ type DeleteRequest struct {
 // DeleteReport says what went, or would go.
 type DeleteReport struct {
 	Paths      []DeletedPath
-	Weighed    bool      // FreedBytes are known; they are in a dry run, and else if that does not take long
-	FreedBytes int64     // stored bytes that nothing else in the store needs
-	Former     int       // NARs that the paths named before and that go with them
-	GoneBy     time.Time // when they will have left the bucket; zero: not known
-	Referrers  []string  // store paths that stay and refer to one that goes
-	Elsewhere  []string  // names of other caches with a path of the same NAR
+	Weighed    bool  // FreedBytes are known; they are in a dry run, and else if that does not take long
+	FreedBytes int64 // stored bytes that nothing else in the store needs
+	Former     int   // NARs that the paths named before and that go with them
+	// ClosureUnknown are paths that went before, so that nobody knows what else was to go
+	// with them; Waiting are others that were deleted at about the same time and that wait.
+	ClosureUnknown, Waiting []nix.HashPart
+
+	GoneBy    time.Time // when they will have left the bucket; zero: not known
+	Referrers []string  // store paths that stay and refer to one that goes
+	Elsewhere []string  // names of other caches with a path of the same NAR
 }
 
 // DeletedPath is one of them.
@@ -131,6 +135,12 @@ func (s *server) deletePaths(x *exchange) error {
 			one.FreedBytes = &p.FreedBytes
 		}
 		out.Paths = append(out.Paths, one)
+	}
+	for _, hashPart := range report.ClosureUnknown {
+		out.ClosureUnknown = append(out.ClosureUnknown, hashPart.String())
+	}
+	for _, hashPart := range report.Waiting {
+		out.Waiting = append(out.Waiting, hashPart.String())
 	}
 	if !report.GoneBy.IsZero() {
 		out.GoneBy = &report.GoneBy

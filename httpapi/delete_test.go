@@ -12,6 +12,7 @@ import (
 	"github.com/celler/celler/httpapi"
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/nix"
 )
 
 // deleter records what it is asked for.
@@ -30,9 +31,11 @@ const deletePathsOfC = "/_api/v1/caches/c/delete-paths"
 
 func TestDeletePaths(t *testing.T) {
 	goneBy := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
+	gone := mkPath(t, "gone", 2, 500).Info.StorePath.HashPart()
 	d := &deleter{report: httpapi.DeleteReport{
 		Paths:   []httpapi.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: 3}},
 		Weighed: true, FreedBytes: 3, Former: 4, GoneBy: goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine", "theirs", "others"},
+		ClosureUnknown: []nix.HashPart{gone}, Waiting: []nix.HashPart{gone, gone},
 	}}
 	n := mkNode(t, nil, func(o *nodeOptions) { o.http.Deleter = d })
 	n.mkCache("c", false)
@@ -45,6 +48,7 @@ func TestDeletePaths(t *testing.T) {
 	want := wire.DeleteReport{
 		Paths:      []wire.DeletedPath{{StorePath: "/nix/store/x", NarBytes: 5, FreedBytes: new(int64(3))}},
 		FreedBytes: new(int64(3)), Former: 4, GoneBy: &goneBy, Referrers: []string{"/nix/store/y"}, Elsewhere: []string{"mine"}, Hidden: 2,
+		ClosureUnknown: []string{gone.String()}, Waiting: []string{gone.String(), gone.String()},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)

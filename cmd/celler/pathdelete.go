@@ -114,6 +114,7 @@ func (c *pathDeleteCmd) tell(a *app, report *client.DeleteReport, cache string) 
 		}
 		a.ui.Note("%s of what was deleted or pushed again before %s", ui.Plural(n, "NAR", "NARs"), goes)
 	}
+	c.tellApart(a, report, cache)
 	if report.GoneBy != nil && (report.FreedBytes == nil || *report.FreedBytes > 0) {
 		a.ui.Note("what nothing else shares %s from the bucket by %s (%s), if garbage is collected as it is set up",
 			gone, report.GoneBy.Format("2006-01-02 15:04:05 MST"), in(report.GoneBy.Sub(a.now())))
@@ -127,6 +128,28 @@ func (c *pathDeleteCmd) tell(a *app, report *client.DeleteReport, cache string) 
 		}
 		a.ui.Warn("the same content is in other caches, where it stays: %s", others)
 	}
+}
+
+// tellApart says what does not go with paths that were deleted before.
+func (c *pathDeleteCmd) tellApart(a *app, report *client.DeleteReport, cache string) {
+	if len(report.ClosureUnknown) == 0 {
+		return
+	}
+	a.ui.Warn("of paths that cache %q does not have any more only their own NARs are hurried, not what they referred to, which is not known: %s",
+		cache, some(report.ClosureUnknown))
+	if len(report.Waiting) > 0 {
+		a.ui.Warn("these were deleted from it at about the same time and wait still; name those that are to go now as well (\"%s path delete --now %s HASH…\"): %s",
+			a.ui.Self(), c.Cache, some(report.Waiting))
+	}
+}
+
+// some names some of many.
+func some(all []string) string {
+	const some = 100
+	if len(all) <= some {
+		return strings.Join(all, " ")
+	}
+	return fmt.Sprintf("%s and %d more, which --json names", strings.Join(all[:some], " "), len(all)-some)
 }
 
 // in says how long from now something is, for a person.

@@ -38,6 +38,11 @@ func TestPathDelete(t *testing.T) {
 	}, hashPart)
 	check(report(`,"hidden_elsewhere":1`), exitDone, body(""), []string{"where it stays: 1 cache that you may not see"}, hashPart)
 
+	check(report(`,"former_nars":1,"closure_unknown":["`+hashPart+`"],"waiting":["one","two"]`), exitDone, body(`,"closure":true,"now":true`), []string{
+		`cache "ci" does not have any more only their own NARs are hurried, not what they referred to, which is not known: ` + hashPart + "\n",
+		"name those that are to go now as well (\"celler path delete --now http://", "/ci HASH…\"): one two\n",
+	}, hashPart, "--closure", "--now")
+
 	// What is no path is known before anything is deleted.
 	check(report(""), exitUsage, "", []string{"\"nonsense\" is no store path", "hint: nothing was deleted"}, hashPart, "nonsense")
 	check(`404 {"error":"NoSuchObject","message":"no"}`, exitFailed, body(""), []string{

@@ -41,6 +41,12 @@ type DeleteReport struct {
 	// were not counted, because that would take long; a dry run counts them.
 	FreedBytes *int64 `json:"freed_bytes,omitempty"`
 	Former     int    `json:"former_nars,omitempty"` // that the paths named before, and that go as well
+	// ClosureUnknown are hash parts of paths that were deleted before, if closures were to go
+	// now: what they referred to is not known any more. Waiting are those of other paths of
+	// the cache that were deleted at about the same time and whose NARs wait for their
+	// grace: what else is to go now has to be named.
+	ClosureUnknown []string `json:"closure_unknown,omitempty"`
+	Waiting        []string `json:"waiting,omitempty"`
 	// GoneBy is when the bytes will have left the bucket, if somebody collects garbage
 	// as it is set up and the bucket allows deletion. Absent: this server cannot tell.
 	GoneBy *time.Time `json:"gone_by,omitempty"`

@@ -54,8 +54,8 @@ func (s *Snapshot) Formers() iter.Seq2[keyspace.Former, error] {
 	return rowsOf(s.view, "URLs that were given out", []byte{keyspace.FormerPrefix}, keyspace.DecodeFormer)
 }
 
-// IsUnreferenced reports whether a NAR has a recipe and no path names it.
-func (s *Snapshot) IsUnreferenced(narHash [32]byte) (bool, error) {
-	_, ok, err := s.view.Get(keyspace.AppendUnreferencedKey(nil, narHash))
-	return ok, err
+// UnreferencedNar returns since when no path names a NAR that has a recipe; false if a
+// path does, or if there is no such NAR.
+func (s *Snapshot) UnreferencedNar(narHash [32]byte) (Unreferenced, bool, error) {
+	return read(s.view, keyspace.AppendUnreferencedKey(nil, narHash), keyspace.DecodeUnreferenced)
 }

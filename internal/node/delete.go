@@ -24,6 +24,7 @@ func (d deleter) Delete(ctx context.Context, r httpapi.DeleteRequest) (httpapi.D
 		return httpapi.DeleteReport{}, err
 	}
 	out := httpapi.DeleteReport{Weighed: rep.Weighed, FreedBytes: rep.Freed, Former: rep.Former, GoneBy: rep.GoneBy, Referrers: rep.Referrers, Elsewhere: rep.Elsewhere}
+	out.ClosureUnknown, out.Waiting = rep.ClosureUnknown, rep.Waiting
 	for _, p := range rep.Paths {
 		out.Paths = append(out.Paths, httpapi.DeletedPath{StorePath: p.StorePath, NarBytes: p.NarBytes, FreedBytes: p.Freed})
 	}
