@@ -140,6 +140,11 @@ func (r *round) run(ctx context.Context) error {
 
 // begin learns the time and what is due.
 func (r *round) begin(ctx context.Context) error {
+	if r.mode.Cache != "" { // before anything is committed
+		if _, err := r.cat.Cache(ctx, r.mode.Cache); err != nil {
+			return err
+		}
+	}
 	s, err := r.cat.Snapshot(ctx)
 	if err != nil {
 		return err

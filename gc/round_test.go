@@ -355,3 +355,18 @@ func TestWhatWaitsIsWeighed(t *testing.T) {
 		}
 	}
 }
+
+// A round for a cache that is not there does not even note the time.
+func TestRoundOfNoCache(t *testing.T) {
+	w := mkWorld(t)
+	n := w.mkNode(t)
+	n.create("main", 5*day)
+	before := n.log.Seq()
+	_, err := n.collector().Round(t.Context(), gc.Mode{Cache: "nothing"})
+	if !errors.Is(err, catalog.ErrNoCache) || n.log.Seq() != before {
+		t.Errorf("%v, and %d was committed after %d; want ErrNoCache and nothing", err, n.log.Seq(), before)
+	}
+	if _, err := w.mkNode(t).collector().Round(t.Context(), gc.Mode{Cache: "main"}); err != nil {
+		t.Errorf("a node that has not seen the cache yet: %v", err)
+	}
+}
