@@ -150,9 +150,11 @@ func (r *round) begin(ctx context.Context) error {
 		return err
 	}
 	day, err := r.dayLength(s)
-	if err := errors.Join(err, s.Close()); err != nil {
+	clock, clockErr := s.Clock()
+	if err := errors.Join(err, clockErr, s.Close()); err != nil {
 		return err
 	}
+	r.rep.First = clock.Begins()
 	if r.mode.DryRun {
 		if r.clock, err = r.cat.Clock(ctx); err == nil {
 			err = r.setNow(ctx, &r.clock)
@@ -172,7 +174,22 @@ func (r *round) begin(ctx context.Context) error {
 		return err
 	}
 	r.rep.Skipped = r.skip()
+	if r.rep.First && !r.mode.DryRun {
+		r.rep.FirstDue = r.firstDue()
+	}
 	return nil
+}
+
+// firstDue returns when a path of the day that has just ended, the first, can be too old.
+func (r *round) firstDue() (at Due) {
+	for i := range r.due.caches {
+		cache := &r.due.caches[i]
+		keep := r.retention(cache)
+		if due := r.clock.Now.Add(keep); keep > 0 && r.chosen(cache) && (at.IsZero() || due.Before(at)) {
+			at = due
+		}
+	}
+	return at
 }
 
 func (r *round) closeView() {

@@ -14,6 +14,12 @@ type Report struct {
 	Began  time.Time `json:"began"` // by the bucket's clock
 	Day    uint32    `json:"day"`   // of the store
 
+	// First: no round was before this one, or before what a dry run rehearses. All ages are
+	// counted from it on, so that nothing is old yet. FirstDue is when the first path can be
+	// too old for its cache; zero: never, as retention is now, or nobody knows yet.
+	First    bool `json:"first,omitempty"`
+	FirstDue Due  `json:"first_due,omitzero"`
+
 	// Removed are paths that nothing keeps any more.
 	Removed   int   `json:"removed_paths"`
 	NarBytes  int64 `json:"nar_bytes"`            // of them, plain, each for itself

@@ -141,6 +141,9 @@ func (c *gcRunCmd) print(a *app, rep *node.GCReport) {
 	if rep.Idle() {
 		a.ui.Data("nothing to do")
 	}
+	if rep.First {
+		a.ui.Data("%s", firstRound(rep))
+	}
 	printWaiting(a, &rep.Waiting)
 	if len(rep.Requests) > 0 {
 		var parts []string
@@ -164,6 +167,17 @@ func (c *gcRunCmd) print(a *app, rep *node.GCReport) {
 	if rep.Unreadable > 0 {
 		a.ui.Warn("%s could not be read to be written again: \"celler fsck --read\" says more", ui.Plural(rep.Unreadable, "pack", "packs"))
 	}
+}
+
+// firstRound says why a first round removes nothing for its age, and when another will.
+func firstRound(rep *node.GCReport) string {
+	switch {
+	case rep.DryRun:
+		return "no round has been in this bucket yet: all ages are counted from the first one on, so that nothing is old before"
+	case rep.FirstDue.IsZero():
+		return "this was the first round in this bucket: all ages are counted from now on; no cache has a retention, so that no path will be too old"
+	}
+	return fmt.Sprintf("this was the first round in this bucket: all ages are counted from now on, so that nothing is old yet; a round after %s can remove the first paths", until(rep.FirstDue))
 }
 
 func printWaiting(a *app, w *node.GCWaiting) {

@@ -37,6 +37,9 @@ func (k *Clock) Age(day uint32) time.Duration {
 	return 0
 }
 
+// Begins reports whether no day has ended yet.
+func (k *Clock) Begins() bool { return len(k.days) == 0 && k.Day <= keyspace.FirstCount }
+
 // Ended returns a time by which the given day was over; zero if it is not, or if
 // nothing is known.
 func (k *Clock) Ended(day uint32) time.Time {
