@@ -31,9 +31,11 @@ func explainNode(err error) (verdict, bool) {
 		return verdict{exitFailed, damaged.Error(), hints}, true
 	}
 	if missing, ok := errors.AsType[*node.NotFoundedError](err); ok {
-		return verdict{exitFailed, err.Error(), []string{
-			fmt.Sprintf("\"celler serve --bucket %s\" founds it if it is empty", missing.Bucket),
-		}}, true
+		hint := "\"celler serve --bucket %s\" founds it if it is empty"
+		if missing.NoPlace {
+			hint = "check the name; \"celler init --bucket %[1]s\" makes the directory and founds a bucket in it, and so does \"celler serve --bucket %[1]s\""
+		}
+		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf(hint, missing.Bucket)}}, true
 	}
 	if profile, ok := errors.AsType[*node.ProfileError](err); ok {
 		return verdict{exitFailed, err.Error(), []string{fmt.Sprintf("leave --chunk-profile out or say %s; another profile needs another bucket", profile.Have)}}, true

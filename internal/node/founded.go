@@ -16,7 +16,7 @@ type NotFoundedError struct {
 
 func (e *NotFoundedError) Error() string {
 	if e.NoPlace {
-		return fmt.Sprintf("there is no bucket %s", e.Bucket)
+		return fmt.Sprintf("there is no bucket %s: no such directory", e.Bucket)
 	}
 	return fmt.Sprintf("bucket %s is not celler's: it has no object FORMAT", e.Bucket)
 }
