@@ -107,7 +107,14 @@ func TestNarURLOfPurgedPath(t *testing.T) {
 	}
 	withdraw(false)
 	n.call("GET", url, n.root(), nil).want(t, 200, "")
+	sum, _ := p.Info.NarHash.Sum256()
+	hurried, err := n.cat.Hurry(t.Context(), [][32]byte{sum}, true)
+	if must(t, err); hurried != 1 {
+		t.Errorf("hurried %d NARs, want 1", hurried)
+	}
+	n.call("GET", url, n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 	n.push("c", p)
+	n.call("GET", url, n.root(), nil).want(t, 200, "")
 	withdraw(true)
 	n.call("GET", url, n.root(), nil).want(t, 404, wire.ErrorNoSuchObject)
 }

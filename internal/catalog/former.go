@@ -38,15 +38,19 @@ func formerGone(v wal.View, narHash [32]byte, cache CacheID) ([]wal.Entry, error
 }
 
 // Former reports whether a path of a cache once named a NAR, so that those who may read
-// the cache may have it. It reads the index only: whoever has asked for the path before
-// has caught up already.
+// the cache may have it, unless somebody wants it gone at once. It reads the index only:
+// whoever has asked for the path before has caught up already.
 func (c *Catalog) Former(_ context.Context, cache CacheName, hashPart nix.HashPart, narHash [32]byte) (bool, error) {
 	t, err := c.localTenant(cache)
 	if t == nil || err != nil {
 		return false, err
 	}
 	_, ok, err := local(c, keyspace.AppendFormerKey(nil, narHash, t.cache.ID, hashPart), keyspace.DecodeFormer)
-	return ok, err
+	if !ok || err != nil {
+		return false, err
+	}
+	u, waits, err := local(c, keyspace.AppendUnreferencedKey(nil, narHash), keyspace.DecodeUnreferenced)
+	return !waits || !u.Now, err
 }
 
 // Formers yields which paths of which caches once named a NAR, in the order of the NARs.
