@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,21 +88,17 @@ func narInfoOf(p *catalog.Path, hashPart nix.HashPart) *nix.NarInfo {
 		System:      p.System,
 		CA:          p.CA,
 	}
-	seen := func(sig nix.Signature) bool {
-		for _, s := range info.Sig {
-			if s == sig {
-				return true
-			}
-		}
-		return false
+	// The cache's own signature first: some readers look at one only. None of the others
+	// may keep Nix from looking at it (see Checkable), so one by the cache's name has to
+	// be as long.
+	own, err := nix.ParseSignature(p.Sig)
+	if err == nil {
+		info.Sig = append(info.Sig, own)
 	}
-	// The cache's own signature first: some readers look at one only.
-	for i, n := -1, len(p.Sigs); i < n; i++ {
-		text := p.Sig
-		if i >= 0 {
-			text = p.Sigs[i]
-		}
-		if sig, err := nix.ParseSignature(text); err == nil && !seen(sig) {
+	for _, text := range p.Sigs {
+		sig, err := nix.ParseSignature(text)
+		odd := sig.Name() == own.Name() && len(text) != len(p.Sig)
+		if err == nil && sig.Checkable() && !odd && !slices.Contains(info.Sig, sig) {
 			info.Sig = append(info.Sig, sig)
 		}
 	}

@@ -239,6 +239,22 @@ func ParseSignature(s string) (Signature, error) {
 	return Signature{name: name, data: data}, nil
 }
 
+// Checkable reports whether Nix can find out if s is right: whether the data is base64
+// of as many bytes as a signature has, of Ed25519 or of one of the three kinds of ML-DSA.
+// With anything else under the name of a key that it trusts Nix gives up the path,
+// whatever other signatures there are.
+func (s Signature) Checkable() bool {
+	raw, err := base64.StdEncoding.Strict().DecodeString(s.data)
+	if err != nil {
+		return false
+	}
+	switch len(raw) {
+	case ed25519.SignatureSize, 2420, 3309, 4627:
+		return true
+	}
+	return false
+}
+
 // Name is the name of the key that is said to have signed.
 func (s Signature) Name() string { return s.name }
 

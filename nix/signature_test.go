@@ -2,6 +2,7 @@ package nix
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -120,6 +121,20 @@ func TestParseSignature(t *testing.T) {
 	for _, in := range []string{"", "x", ":", "x:", ":abc", "x:a b", "x:a\nURL: y", "x y:abc", "x:" + strings.Repeat("A", 17<<10)} {
 		if s, err := ParseSignature(in); err == nil {
 			t.Errorf("%q: accepted as %v", in, s)
+		}
+	}
+}
+
+func TestSignatureCheckable(t *testing.T) {
+	of := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+	for data, want := range map[string]bool{
+		of(64): true, of(2420): true, of(3309): true, of(4627): true,
+		of(0) + "x": false, of(3): false, of(63): false, of(65): false, of(2421): false,
+		of(64)[:86]: false, of(64) + "A": false, strings.Repeat("#", 88): false,
+	} {
+		sig, err := ParseSignature("k:" + data)
+		if err != nil || sig.Checkable() != want {
+			t.Errorf("%d characters %.20s: %v, %v", len(data), data, sig.Checkable(), err)
 		}
 	}
 }
