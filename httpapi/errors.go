@@ -81,7 +81,7 @@ var (
 	errNoSigningKey  = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "This server holds only a public key and cannot mint tokens."}
 	errSendFirst     = &refusal{status: http.StatusConflict, name: wire.ErrorConflict, message: "The file that the narinfo names has not been uploaded to this cache, or has been removed since. Send it first."}
 	errSendAgain     = &refusal{status: http.StatusConflict, name: wire.ErrorConflict, message: "Chunks of this NAR have been removed since it was uploaded. Send it again."}
-	errNotListed     = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "The NAR has more files than this server lists, or one whose name is not UTF-8."}
+	errNotListed     = &refusal{status: http.StatusNotImplemented, name: wire.ErrorNotSupported, message: "The NAR has more files than this server lists, or one whose name is not UTF-8, or is not one as Nix makes them."}
 	errNoFile        = &refusal{status: http.StatusNotFound, name: wire.ErrorNoSuchObject, message: "The store path has no such file."}
 )
 

@@ -84,6 +84,10 @@ func listNar(plain io.ReadSeeker) ([]byte, error) {
 			}
 			return text, nil
 		}
+		// Of many small files that came by chunks only the hash was checked.
+		if bad, ok := errors.AsType[*nar.SyntaxError](err); ok && bad.Err == nil {
+			return nil, errNotListed.because(err)
+		}
 		if err != nil {
 			return nil, errIncomplete.because(err)
 		}
