@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -150,13 +151,16 @@ func (c *pushCmd) paths(stdin io.Reader) ([]string, error) {
 		return c.Paths, nil
 	}
 	var paths []string
-	lines := bufio.NewScanner(stdin)
-	for lines.Scan() {
+	lines, read := bufio.NewScanner(stdin), 0
+	for ; lines.Scan(); read++ {
 		if line := strings.TrimSpace(lines.Text()); line != "" {
 			paths = append(paths, line)
 		}
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, &usageError{Problem: fmt.Sprintf("line %d of standard input is longer than %d bytes", read+1, bufio.MaxScanTokenSize), Hint: "give one path a line"}
+	case err != nil:
 		return nil, fmt.Errorf("read paths from standard input: %w", err)
 	}
 	return paths, nil

@@ -219,6 +219,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	check("", "no paths to push", "push", "ci")
+	check("./one\n"+strings.Repeat("x", 70_000), "line 2 of standard input is longer", "push", "ci", "--stdin")
 	check("", "one or the other", "push", "ci", "--stdin", "./result")
 	check("", "expected a positive number", "push", "ci", "./result", "--jobs=-1")
 	check("", "nothing to change", "cache", "configure", url+"/ci")
