@@ -1,8 +1,10 @@
 package gc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +163,24 @@ func TestQuota(t *testing.T) {
 	if o := rep.OverQuota; o == nil || len(o.Pins) != 1 || o.Pins[0].Pin != "keep" || o.Pins[0].Bytes < 40<<10 {
 		t.Errorf("pins exceed the quota, and the report says %+v", rep.OverQuota)
 	}
+}
+
+// TestQuotaWithinADay: the log notes uses by the day, and among what was used on one day a
+// quota takes what was pushed first, whatever its hash.
+func TestQuotaWithinADay(t *testing.T) {
+	w := mkWorld(t)
+	n := w.mkNode(t)
+	n.create("main", 0)
+	names := []string{"a", "b", "c", "d", "e"}
+	slices.SortFunc(names, func(a, b string) int { x, y := part(a), part(b); return bytes.Compare(x[:], y[:]) })
+	for _, name := range names { // paths are stored in this order, too
+		n.push("main", name)
+		w.pass(hour)
+	}
+	n.live(1, n.collector(func(o *gc.Options) { o.Quota = 90 << 10 })) // two NARs of 40 KiB
+	kept := names[3:]
+	slices.Sort(kept)
+	n.wantPaths("main", strings.Join(kept, " "))
 }
 
 func TestDryRunSaysWhatWouldHappen(t *testing.T) {
