@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,44 @@ func TestABucketThatRefusesWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantDump(t, st, "x=5\ny=1\n")
+	})
+}
+
+// politeState lets everybody else go on before it says what became of a batch.
+type politeState struct {
+	*waltest.State
+	polite atomic.Bool
+}
+
+func (s *politeState) Session(w wal.WriterID) (uint64, bool, error) {
+	if s.polite.Load() {
+		synctest.Wait()
+	}
+	return s.State.Session(w)
+}
+
+// TestWhoHasCaughtUpFindsNoDoubt: nobody who has caught up beyond the slot in doubt finds it in
+// doubt, however soon he asks.
+func TestWhoHasCaughtUpFindsNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := mkBucket(t)
+		h := &hooked{Bucket: bucket}
+		st := &politeState{State: waltest.NewState(h)}
+		l := mustOpenState(t, h, st, wal.Options{GiveUp: 10 * time.Second})
+		mustCommit(t, l, set("x", "1"))
+		h.set(func(h *hooked) { h.create = denied })
+		_, err := l.Commit(t.Context(), set("x", "2"))
+		wantErr(t, err, wal.ErrUnknown)
+		wantErr(t, l.Err(), wal.ErrUnknown)
+
+		other, _ := mustOpen(t, bucket, wal.Options{})
+		mustCommit(t, other, set("y", "1"))
+		st.polite.Store(true)
+		mustCatchUp(t, l)
+		if err := l.Err(); err != nil {
+			t.Errorf("nothing is in doubt any more, and Err is %v", err)
+		}
+		st.polite.Store(false)
 	})
 }
 
