@@ -67,6 +67,16 @@ func (b racy) Create(ctx context.Context, key blob.Key, body []byte) (blob.Tag, 
 	return b.Bucket.Create(ctx, key, body)
 }
 
+// denied is a bucket in which the races of the full probe may not be run.
+type denied struct{ blob.Bucket }
+
+func (b denied) Create(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
+	if strings.Contains(string(key), "create-race") {
+		return "", &blob.Error{Op: "create", Key: key, Kind: blob.KindDenied, Err: errors.New("403")}
+	}
+	return b.Bucket.Create(ctx, key, body)
+}
+
 // TestFoundingProbesInFull: the requests of every start do not find a server on which two
 // concurrent creates win, and a bucket that is founded on it has lost its log later on.
 func TestFoundingProbesInFull(t *testing.T) {
@@ -110,6 +120,9 @@ func TestFoundingProbesInFull(t *testing.T) {
 				t.Errorf("got %v, want a BrokenPromiseError of the full probe", err)
 			}
 		})
+	}
+	if _, is := errors.AsType[*ProbeError](probeFounding(t.Context(), denied{memblob.New()}, "s3://b", time.Now)); !is {
+		t.Error("a probe that could not be finished counts as passed")
 	}
 	if _, is := errors.AsType[*ForeignBucketError](probeFounding(t.Context(), foreign, "s3://b", time.Now)); !is {
 		t.Error("a bucket of somebody else is probed in full")

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,4 +181,74 @@ func TestRestoreDoesNotCountWhatIsLost(t *testing.T) {
 	if !rest.Untouched() {
 		t.Error("nothing is back, and it counts as touched")
 	}
+	for _, c := range []RestoredCache{
+		{What: "back"},
+		{What: "removed"},
+		{What: "changed", Config: true},
+		{What: "changed", Back: 1},
+		{What: "changed", Changed: 1},
+		{What: "changed", Removed: 1},
+		{What: "changed", Pins: 1},
+	} {
+		if c.Untouched() {
+			t.Errorf("%+v counts as untouched", c)
+		}
+	}
+}
+
+// TestRestoreOfMuchCountsOnce: what is brought back bit by bit, or aside, is counted once, and
+// what is lost of it never, although the restore has to begin again.
+func TestRestoreOfMuchCountsOnce(t *testing.T) {
+	bucket := memblob.New()
+	b := &intruded{Bucket: bucket}
+	r, other := mkRig(t, b), mkRig(t, bucket)
+	ctx := t.Context()
+	_, err := r.cat.CreateCache(ctx, catalog.Cache{Name: "big"})
+	r.must(err)
+	const paths = 420
+	all := make([]nix.StorePath, paths)
+	for i := range all {
+		all[i] = storePath(fmt.Sprint("n", i))
+	}
+	slices.SortFunc(all, func(a, b nix.StorePath) int { return strings.Compare(a.Base(), b.Base()) })
+	var hashParts []nix.HashPart
+	sigs := slices.Repeat([]string{strings.Repeat("s", 1000)}, 8)
+	for i, path := range all {
+		content := "content"
+		if i == 0 { // it is in the first part
+			content = "gone"
+		}
+		res, err := r.chunks.Write(ctx, strings.NewReader(content))
+		r.must(err)
+		_, err = r.cat.Publish(ctx, catalog.Publication{
+			Path:   catalog.Path{Cache: "big", StorePath: path, NarHash: res.Recipe.NarHash, NarSize: res.Recipe.Size, Sigs: sigs},
+			Recipe: res.Recipe, Packs: res.Packs,
+		})
+		r.must(err)
+		hashParts = append(hashParts, path.HashPart())
+	}
+	at := RestoreRequest{At: When{seq: wal.Seq(r.Seq())}}
+	check := func(how string, back int, meanwhile func()) {
+		t.Helper()
+		_, err := r.cat.WithdrawPaths(ctx, catalog.Withdrawal{Cache: "big", HashParts: hashParts})
+		r.must(err)
+		r.forget(sha256.Sum256([]byte("gone")))
+		b.act = meanwhile
+		rep, err := r.restore(ctx, at)
+		r.must(err)
+		if diff := cmp.Diff([]RestoredCache{{Name: "big", What: "changed", Back: back}}, rep.Caches); diff != "" || len(rep.Lost) != 1 {
+			t.Errorf("%s: %d lost, want one; %s", how, len(rep.Lost), diff)
+		}
+	}
+	check("aside", paths-1, nil)
+	at.KeepNew = true
+	check("bit by bit", paths-1, nil)
+	check("bit by bit, again", paths-2, func() { // after the first part, a path comes that is in the second
+		b.act = func() {
+			_, err := other.cat.CatchUp(ctx)
+			r.must(err)
+			_, err = other.publish("big", all[paths-1].Name(), "content")
+			r.must(err)
+		}
+	})
 }

@@ -10,11 +10,16 @@ import (
 	"github.com/celler/celler/nix"
 )
 
-// mkUses is a node with a path in a cache, last used on a store day that is over.
+// mkUses is a node with a path in a cache, last used on a store day that is over. The cache
+// has no retention of its own if keep is negative.
 func mkUses(t *testing.T, keep time.Duration) (*rig, nix.HashPart) {
 	t.Helper()
 	r := mkRig(t, memblob.New())
-	_, err := r.cat.CreateCache(t.Context(), catalog.Cache{Name: "a", StoreDir: nix.DefaultStoreDir, Retention: &keep})
+	cache := catalog.Cache{Name: "a", StoreDir: nix.DefaultStoreDir}
+	if keep >= 0 {
+		cache.Retention = &keep
+	}
+	_, err := r.cat.CreateCache(t.Context(), cache)
 	r.must(err)
 	_, err = r.publish("a", "p", "content")
 	r.must(err)
@@ -27,25 +32,35 @@ func mkUses(t *testing.T, keep time.Duration) (*rig, nix.HashPart) {
 // TestPresentIsWrittenDown: what a pusher is told to be there may be collected by others a
 // moment later, so its use must not be known to this node alone.
 func TestPresentIsWrittenDown(t *testing.T) {
-	for _, c := range []struct {
-		keep time.Duration
-		want bool
-	}{{0, false}, {time.Minute, true}, {1000 * time.Hour, true}} {
-		r, hp := mkUses(t, c.keep)
+	const long = 1000 * time.Hour
+	for name, c := range map[string]struct {
+		own, usual time.Duration // retention of the cache, and of those that have none
+		quota      bool
+		want       bool
+	}{
+		"for ever":            {0, long, false, false},
+		"for ever, and quota": {0, 0, true, true},
+		"for a minute":        {time.Minute, 0, false, true},
+		"for long":            {long, 0, false, true},
+		"by default":          {-1, long, false, true},
+		"by default for ever": {-1, 0, false, false},
+	} {
+		r, hp := mkUses(t, c.own)
+		r.uses.keep, r.uses.quota = c.usual, c.quota
 		for i, want := range []bool{c.want, false} { // once a day
 			recorded, err := r.uses.Present(t.Context(), "a", []nix.HashPart{hp})
 			if err != nil || recorded != want {
-				t.Errorf("retention %v, answer %d: written down %v, %v; want %v", c.keep, i+1, recorded, err, want)
+				t.Errorf("%s, answer %d: written down %v, %v; want %v", name, i+1, recorded, err, want)
 			}
 		}
 		news, err := r.cat.UnrecordedUses(t.Context(), "a", []nix.HashPart{hp})
 		if err != nil || (len(news) == 0) != c.want {
-			t.Errorf("retention %v: the use of %v is not known, %v", c.keep, news, err)
+			t.Errorf("%s: the use of %v is not known, %v", name, news, err)
 		}
-		if c.keep == 0 {
+		if !c.want {
 			r.must(r.uses.flush(t.Context()))
 			if news, err := r.cat.UnrecordedUses(t.Context(), "a", []nix.HashPart{hp}); err != nil || len(news) > 0 {
-				t.Errorf("the use of %v is not known after all were written down, %v", news, err)
+				t.Errorf("%s: the use of %v is not known after all were written down, %v", name, news, err)
 			}
 		}
 	}
