@@ -278,7 +278,11 @@ func TestDirectoryRemovedBehindOurBack(t *testing.T) {
 // TestDirectoryMovedAway: what is written to a directory that was moved away would be
 // seen by nobody who opens the path anew.
 func TestDirectoryMovedAway(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "bucket")
+	disk := filepath.Join(t.TempDir(), "disk")
+	dir := filepath.Join(disk, "bucket")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	b := open(t, dir)
 	ctx := t.Context()
 	tag, err := b.Create(ctx, "ROOT", []byte("old"))
@@ -306,7 +310,11 @@ func TestDirectoryMovedAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("replaced")
-	if err := errors.Join(os.Remove(dir), os.Rename(dir+".gone", dir)); err != nil {
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".gone", dir), os.Rename(disk, disk+".gone"), os.WriteFile(disk, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	refused("moved with the one it is in, which is a file now")
+	if err := errors.Join(os.Remove(disk), os.Rename(disk+".gone", disk)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Swap(ctx, "ROOT", tag, []byte("new")); err != nil {
