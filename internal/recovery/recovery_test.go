@@ -331,30 +331,87 @@ func TestStaleServer(t *testing.T) {
 	})
 }
 
-// TestBookmarks: a bookmark whose snapshot lacks tables is lost, and said to be; one
-// whose snapshot is whole is kept.
+// TestBookmarks: a bookmark whose snapshot is damaged or lacks tables is lost, and said to
+// be; one whose snapshot is whole is kept.
 func TestBookmarks(t *testing.T) {
-	w := mkStore(t, false)
-	older, newer := w.snapshots()
-	for name, key := range map[string]blob.Key{"kept": older, "gone": newer} {
-		seq, err := wal.ParseSeq(strings.TrimPrefix(string(key), "snap/")[:16])
-		if err == nil {
-			_, err = wal.RootChange{}.SetBookmark(t.Context(), w.bucket, wal.Bookmark{Name: name, Seq: seq})
-		}
+	// rewrite changes what the older snapshot says of a table, which nobody needs to begin
+	// with the newer one, and makes the recovery doubt all that it has not seen.
+	rewrite := func(w *world, change func(*wal.Table)) {
+		older, _ := w.snapshots()
+		s, err := wal.DecodeSnapshot([]byte(w.get(older)))
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
+		change(&s.Runs[0].Tables[0])
+		body, err := wal.AppendSnapshot(nil, s)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.put(older, string(body))
+		w.remove((w.seq() - 1).Key())
 	}
-	w.remove(w.newTables()...)
+	for name, tt := range map[string]struct {
+		lost   string
+		damage func(*world)
+	}{
+		"tables are missing":      {"newer", func(w *world) { w.remove(w.newTables()...) }},
+		"a table is damaged":      {"newer", func(w *world) { w.damage(w.newTables()[0]) }},
+		"the snapshot is damaged": {"newer", func(w *world) { _, newer := w.snapshots(); w.damage(newer) }},
+		"the snapshot is missing": {"newer", func(w *world) { _, newer := w.snapshots(); w.remove(newer) }},
+		"another table is missing": {"older", func(w *world) {
+			rewrite(w, func(t *wal.Table) { t.Key = "tab/00000001/0000000000000000.sst" })
+		}},
+		"another table is cut short": {"older", func(w *world) { rewrite(w, func(t *wal.Table) { t.Size++ }) }},
+		"the older snapshot is damaged": {"older", func(w *world) {
+			older, _ := w.snapshots()
+			w.damage(older)
+			w.remove((w.seq() - 1).Key())
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := mkStore(t, false)
+			older, newer := w.snapshots()
+			for name, key := range map[string]blob.Key{"older": older, "newer": newer} {
+				seq, err := wal.ParseSeq(strings.TrimPrefix(string(key), "snap/")[:16])
+				if err == nil {
+					_, err = wal.RootChange{}.SetBookmark(t.Context(), w.bucket, wal.Bookmark{Name: name, Seq: seq})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.damage(w)
+			p, _ := w.recover(recovery.Options{})
+			if said := text(p); strings.Count(said, "loss bookmark: ") != 1 || !strings.Contains(said, "loss bookmark: "+tt.lost+", of slot") {
+				t.Errorf("the plan says:\n%s", said)
+			}
+			root, err := wal.ReadRoot(t.Context(), w.bucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, kept := root.Bookmarks[tt.lost]; kept || len(root.Bookmarks) != 1 {
+				t.Errorf("bookmarks %v, want only the one whose snapshot is whole", root.Bookmarks)
+			}
+		})
+	}
+}
+
+// TestBookmarksOfAWholeLog: a bookmark needs no snapshot of its own when the log is whole.
+func TestBookmarksOfAWholeLog(t *testing.T) {
+	w := mkStore(t, true)
+	if _, err := (wal.RootChange{}).SetBookmark(t.Context(), w.bucket, wal.Bookmark{Name: "early", Seq: 3}); err != nil {
+		t.Fatal(err)
+	}
+	w.damage("ROOT")
 	p, _ := w.recover(recovery.Options{})
-	if said := text(p); !strings.Contains(said, "loss bookmark: gone, of slot") || strings.Contains(said, "loss bookmark: kept") {
+	if said := text(p); strings.Contains(said, "loss bookmark") {
 		t.Errorf("the plan says:\n%s", said)
 	}
 	root, err := wal.ReadRoot(t.Context(), w.bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, kept := root.Bookmarks["kept"]; !kept || len(root.Bookmarks) != 1 {
-		t.Errorf("bookmarks %v, want only the one whose snapshot is whole", root.Bookmarks)
+	if len(root.Bookmarks) != 1 || root.Bookmarks["early"] != 3 {
+		t.Errorf("bookmarks %v, want the one there was", root.Bookmarks)
 	}
 }

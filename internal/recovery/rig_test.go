@@ -250,6 +250,13 @@ func (w *world) damage(keys ...blob.Key) {
 	}
 }
 
+func (w *world) put(key blob.Key, body string) {
+	w.t.Helper()
+	if _, err := w.bucket.Put(w.t.Context(), key, []byte(body)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) get(key blob.Key) string {
 	body, _, err := w.bucket.Get(w.t.Context(), key)
 	if err != nil {
