@@ -52,6 +52,9 @@ func TestDeltaDryRunDamaged(t *testing.T) {
 	if outcomes[bad].Kind != Failed || res.Failed != 1 {
 		t.Errorf("%+v, want one failed: %+v", res, outcomes[bad])
 	}
+	if res.Planned != 6 || res.Counted != 6 {
+		t.Errorf("%+v, want six planned, and of all of them what is new", res)
+	}
 	for path, o := range outcomes {
 		if path != bad && o.Kind != Planned {
 			t.Errorf("%s: %s %v, want it planned", path, o.Kind, o.Err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/celler/celler/httpapi/wire"
 )
@@ -119,23 +121,64 @@ func TestLogsOfNamedPaths(t *testing.T) {
 	drv := mkPath("built.drv")
 	s.addPath(drv, []byte("a derivation"))
 	s.logs[drv.Base()] = "building it"
+	unnamed := mkPath("unnamed.drv")
+	s.addPath(unnamed, []byte("another, of the closure"))
+	s.logs[unnamed.Base()] = "building something else"
 	for _, info := range s.infos[:2] {
 		f.have[info.StorePath.Base()] = true
 	}
-	push := func(want int) {
+	push := func(want int, dry bool) {
 		t.Helper()
 		paths := []string{s.infos[1].StorePath.String(), drv.String()}
-		res, err := mustServe(t, f).Push(t.Context(), s, PushOptions{Cache: "ci", Paths: paths}, Events{})
+		res, err := mustServe(t, f).Push(t.Context(), s, PushOptions{Cache: "ci", Paths: paths, DryRun: dry}, Events{})
 		if err != nil || res.Logs != want || f.puts != want {
 			t.Errorf("%+v, %v; %d logs were sent, want %d", res, err, f.puts, want)
 		}
 		f.puts = 0
 	}
-	push(2)
+	push(0, true)
+	push(2, false)
 	if f.has("0.drv") || !f.has("1.drv") || !f.has(drv.Base()) {
 		t.Errorf("the server has %q, want those of what was named", f.logs)
 	}
-	push(0) // they are there
+	push(0, false) // they are there
+}
+
+// TestLogOfTwoOutputs pushes two outputs of one build.
+func TestLogOfTwoOutputs(t *testing.T) {
+	f := newLogServer(t)
+	s := storeWithLogs(2)
+	s.infos[1].Deriver = s.infos[0].Deriver
+	res, err := mustServe(t, f).Push(t.Context(), s, PushOptions{Cache: "ci", Paths: []string{s.last()}, Whole: true}, Events{})
+	if err != nil || res.Pushed != 2 || res.Logs != 1 || f.puts != 1 {
+		t.Errorf("%+v, %v; %d logs were sent, want the one there is", res, err, f.puts)
+	}
+}
+
+// TestLogsThatTakeTooLong has a server that takes no logs before all paths are there: one
+// commit waits for that, and no other.
+func TestLogsThatTakeTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newLogServer(t)
+		f.info.CommitPaths = 1
+		c := mustInProcess(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/ci/log/") && f.made("commit") < 3 {
+				<-r.Context().Done()
+				return
+			}
+			f.ServeHTTP(w, r)
+		}))
+		s := storeWithLogs(3)
+		var rec recorder
+		began := time.Now()
+		res, err := c.Push(t.Context(), s, PushOptions{Cache: "ci", Paths: []string{s.last()}}, rec.events())
+		if took := time.Since(began); took < logsOfCommit || took > logsOfCommit+5*time.Second {
+			t.Errorf("the push took %v, want little more than %v", took, logsOfCommit)
+		}
+		if err != nil || res.Pushed != 3 || res.Logs != 3 || f.puts != 3 || len(rec.notes) != 0 {
+			t.Errorf("%+v, %v; %d logs were sent; %q", res, err, f.puts, rec.notes)
+		}
+	})
 }
 
 // TestLogsOfTokenThatMayNotPull: whoever may push sends logs, even if he is not shown what

@@ -42,14 +42,18 @@ func TestMemoryIsShared(t *testing.T) {
 // it had in hand.
 func TestMemoryOfPushThatFails(t *testing.T) {
 	f := newDeltaServer(t)
+	m := NewMemory()
 	f.meddle = func(call string, n int, w http.ResponseWriter, _ []byte) bool {
+		if call == "chunks" && m.all.TryAcquire(deltaMemory) {
+			t.Error("chunks are sent, and nothing is in hand")
+			m.all.Release(deltaMemory)
+		}
 		if call == "chunks" && n > 2 {
 			refuse(w, http.StatusUnauthorized, "Unauthorized", "the token has expired")
 			return true
 		}
 		return false
 	}
-	m := NewMemory()
 	var s fakeStore
 	for i := range uint64(5) {
 		s.add(bytesOf(i, 1_000_000))
