@@ -36,4 +36,8 @@ func TestWriteFile(t *testing.T) {
 	}
 	write(0o644, 0o604)
 	write(0o600, 0o600)
+	if err := os.Chmod(path, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	write(0o600, 0o400)
 }

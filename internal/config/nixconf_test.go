@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,44 @@ func TestNixConfIncludes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"https://more", "http://c/deep", "b"}, n.Words("substituters")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestInNixStore has links of directories and of files, and what is not there yet.
+func TestInNixStore(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	err = errors.Join(
+		os.MkdirAll(at("real/store/x"), 0o700), os.Mkdir(at("home"), 0o700), os.WriteFile(at("real/store/x/nix.conf"), nil, 0o600),
+		os.Symlink("real/store", at("store")), os.Symlink(at("store/x"), at("home/nix")), os.Symlink(at("store/x/nix.conf"), at("home/nix.conf")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := config.NewEnv(map[string]string{"NIX_STORE_DIR": at("store")})
+	for path, want := range map[string]string{
+		"home/nix.conf":      "real/store/x/nix.conf",
+		"home/nix/netrc":     "real/store/x/netrc", // is not there, and would be
+		"home/nix/a/b/c":     "real/store/x/a/b/c",
+		"home/netrc":         "",
+		"home/../store/x/.":  "real/store/x",
+		"real/stores/x":      "",
+		"home/none/nix.conf": "",
+	} {
+		target, inside := config.InNixStore(env, dir+"/"+path)
+		if inside != (want != "") || inside && target != at(want) {
+			t.Errorf("%s leads to %s, in the store: %v; want %q", path, target, inside, want)
+		}
+	}
+	none := config.NewEnv(nil)
+	if _, inside := config.InNixStore(none, at("home/nix.conf")); inside {
+		t.Error("a directory that nobody calls a store is one")
+	}
+	if _, inside := config.InNixStore(none, "/nix/store/x/nix.conf"); !inside {
+		t.Error("the Nix store is none")
 	}
 }
 
