@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -188,6 +189,19 @@ func TestMemoryIsAnnounced(t *testing.T) {
 		if !errors.Is(err, no) || asked != 1 {
 			t.Errorf("%v: %v after %d questions, want %v after one", f, err, asked, no)
 		}
+	}
+	// The largest block of lz4 is 8 MiB, and there is what it is made from; ours are smaller.
+	_, err := NewReader(Lz4, strings.NewReader(lz4Beginning), func(n int64) error {
+		if n < 16<<20 {
+			t.Errorf("lz4 needs %d bytes", n)
+		}
+		return no
+	})
+	if !errors.Is(err, no) {
+		t.Errorf("lz4: %v", err)
+	}
+	if size := encode(t, Lz4, plain)[5] >> 4 & 7; size != 5 {
+		t.Errorf("blocks of lz4 have size %d, want 5, which is 256 KiB", size)
 	}
 	// mk announces a dictionary of 2^(11+code/2) bytes.
 	mk := func(code byte) []byte {
