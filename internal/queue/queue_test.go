@@ -87,10 +87,18 @@ func TestDamagedEntryBlocksNothing(t *testing.T) {
 			}
 		}
 	}
+	damaged := func(want int) {
+		t.Helper()
+		if n, err := q.Damaged(); err != nil || n != want {
+			t.Errorf("%d entries were set aside, %v; want %d", n, err, want)
+		}
+	}
+	damaged(0)
 	where, err := q.SetAside(bad)
 	if err != nil {
 		t.Fatal(err)
 	}
+	damaged(1)
 	if _, err := os.Stat(where); err != nil {
 		t.Errorf("what was set aside is not there: %v", err)
 	}
@@ -107,6 +115,7 @@ func TestDamagedEntryBlocksNothing(t *testing.T) {
 	if _, err := q.SetAside("0-0"); err != nil {
 		t.Error(err)
 	}
+	damaged(2)
 }
 
 func TestUnsafeDirectory(t *testing.T) {
@@ -212,6 +221,9 @@ func TestTidy(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	q := mustOpen(t)
+	if pid := q.PID(); pid != 0 {
+		t.Errorf("process %d has locked a new queue", pid)
+	}
 	unlock, err := q.Lock()
 	if err != nil {
 		t.Fatal(err)
@@ -219,6 +231,9 @@ func TestLock(t *testing.T) {
 	_, err = q.Lock()
 	if locked, ok := errors.AsType[*LockedError](err); !ok || locked.PID == "" {
 		t.Errorf("locked twice: %v", err)
+	}
+	if pid := q.PID(); pid != os.Getpid() {
+		t.Errorf("it is locked by process %d, want %d", pid, os.Getpid())
 	}
 	unlock()
 	unlock, err = q.Lock()
