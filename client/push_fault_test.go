@@ -321,7 +321,7 @@ func TestPushToFullServer(t *testing.T) {
 	}
 	var rec recorder
 	result, err := mustServe(t, quiet(server), WithRetry(Retry{First: time.Millisecond})).Push(t.Context(), store, PushOptions{Cache: "ci", Paths: []string{store.last()}}, rec.events())
-	if err != nil || result.Failed != 1 || uploads != fullAttempts {
-		t.Errorf("%+v, %v, after %d uploads; want one failure after %d", result, err, uploads, fullAttempts)
+	if err != nil || result.Failed != 1 || uploads != 3 {
+		t.Errorf("%+v, %v, after %d uploads; want one failure after three", result, err, uploads)
 	}
 }

@@ -262,6 +262,9 @@ func TestSurveyWithdrawn(t *testing.T) {
 			if err != nil || res.Pushed != 2 || res.Present != 0 || res.Incomplete() || res.Pinned != 1 || !f.have[dep.Base()] || len(rec.notes) > 0 {
 				t.Errorf("%+v, %v, notes %q; want both to be pushed", res, err, rec.notes)
 			}
+			if res.Counted != 2 || res.New < 3000 || res.Compressed == 0 || res.New+res.Deduplicated != res.Bytes {
+				t.Errorf("%+v; want both to be counted", res)
+			}
 			if len(f.asked) != 2 || f.fakeServer.asked != 1 {
 				t.Errorf("questions about %v paths, and %d about each; want two, and one", f.asked, f.fakeServer.asked)
 			}
