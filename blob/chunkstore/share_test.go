@@ -3,6 +3,7 @@ package chunkstore_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -302,3 +303,43 @@ func TestSlowWriters(t *testing.T) {
 type blocked struct{ ctx context.Context } //nolint:containedctx // a fake
 
 func (b blocked) Read([]byte) (int, error) { <-b.ctx.Done(); return 0, b.ctx.Err() }
+
+// gated holds back packs until its gate opens.
+type gated struct {
+	blob.Bucket
+	gate chan struct{}
+}
+
+func (b gated) Put(ctx context.Context, key blob.Key, body []byte) (blob.Tag, error) {
+	select {
+	case <-b.gate:
+		return b.Bucket.Put(ctx, key, body)
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// TestPackOutlivesItsOpener: who has begun a pack goes while it is uploaded, and others have
+// chunks in it.
+func TestPackOutlivesItsOpener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated{memblob.New(), make(chan struct{})}
+		s := mkStore(t, b, newDirectory(), chunkstore.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		nar := text(1, 10_000)
+		var opened, shared error
+		var wg sync.WaitGroup
+		wg.Go(func() { _, opened = s.Write(ctx, bytes.NewReader(nar)) })
+		synctest.Wait()
+		wg.Go(func() { _, shared = s.Write(t.Context(), bytes.NewReader(nar)) })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(b.gate)
+		wg.Wait()
+		if !errors.Is(opened, context.Canceled) || shared != nil {
+			t.Errorf("the one who went got %v, the other %v", opened, shared)
+		}
+		s.Close()
+	})
+}
