@@ -7,6 +7,7 @@ import (
 
 	"github.com/celler/celler/httpapi/wire"
 	"github.com/celler/celler/internal/catalog"
+	"github.com/celler/celler/internal/compression"
 	"github.com/celler/celler/nix/nixtest"
 )
 
@@ -83,6 +84,24 @@ func TestStatsOfPushesByChunks(t *testing.T) {
 	}
 	if b.NewBytes != 0 || b.NewStoredBytes != 0 {
 		t.Errorf("b: %d new bytes in %d of packs, want none", b.NewBytes, b.NewStoredBytes)
+	}
+}
+
+// TestStatsOfLargePaths: what a push brings is counted, though most of its packs are known
+// before its path is, whichever way it comes.
+func TestStatsOfLargePaths(t *testing.T) {
+	n := mkNode(t, nil, withDelta, func(o *nodeOptions) { o.chunks.FrameBytes, o.chunks.PackBytes = 16<<10, 64<<10 })
+	attic, copied, delta := mkPath(t, "attic", 1, 600_000), mkPath(t, "copied", 2, 600_000), mkPath(t, "delta", 3, 600_000)
+	for cache, push := range map[string]func(){
+		"attic": func() { n.upload(n.root(), infoOf("attic", attic), attic.NAR).want(t, 200, "") },
+		"nix":   func() { copyTo(t, "nix", copied, mkFile(t, compression.Xz, copied.NAR), n) },
+		"delta": func() { n.deltaClient("delta", n.root()).push(delta) },
+	} {
+		n.mkCache(cache, false)
+		push()
+		if s := n.cacheStats(cache, n.root()); s.NewBytes < s.NarBytes*9/10 || s.NewBytes > s.NarBytes {
+			t.Errorf("%s: %d bytes of %d count as brought", cache, s.NewBytes, s.NarBytes)
+		}
 	}
 }
 
