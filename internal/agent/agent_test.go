@@ -158,6 +158,9 @@ func TestDrainOfDamagedEntry(t *testing.T) {
 	if err := New(o).Run(t.Context()); err != nil {
 		t.Errorf("the next one, which found nothing, ended with %v", err)
 	}
+	if s := New(o).status(); s.Damaged != 1 {
+		t.Errorf("an agent that found nothing counts %d entries set aside, want one", s.Damaged)
+	}
 }
 
 func TestWait(t *testing.T) {

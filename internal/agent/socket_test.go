@@ -128,6 +128,9 @@ func TestListenerIsBusy(t *testing.T) {
 func TestStatusOfSilentAgent(t *testing.T) {
 	w := newWorld(t)
 	w.add("ci", "one")
+	if s, err := StatusWithin(t.Context(), w.q, time.Minute); err != nil || s.Running || s.Silent || s.Entries != 1 {
+		t.Errorf("without an agent: %+v, %v", s, err)
+	}
 	unlock, err := w.q.Lock()
 	if err != nil {
 		t.Fatal(err)
