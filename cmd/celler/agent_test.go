@@ -105,7 +105,10 @@ func TestAgentStatusText(t *testing.T) {
 			t.Errorf("%s\nwant %q", out.String(), want)
 		}
 	}
-	if v := explain(&agent.UndoneError{Aside: "/q/damaged"}); v.code != exitPartly || len(v.hints) != 1 || !strings.Contains(v.sentence, "/q/damaged") {
+	if strings.Contains(out.String(), "uploads") {
+		t.Errorf("%s\nnobody knows what it has pushed", out.String())
+	}
+	if v := explain(&agent.UndoneError{Aside: "/q/damaged"}); v.code != exitPartly || len(v.hints) != 1 || !strings.Contains(v.hints[0], "by hand") || !strings.Contains(v.sentence, "/q/damaged") {
 		t.Errorf("%+v", v)
 	}
 }

@@ -9,8 +9,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/celler/celler/internal/config"
 )
 
 // fakeAPI answers each "METHOD path" with a status and a body, and records requests.
@@ -232,4 +235,22 @@ func TestUsage(t *testing.T) {
 	check("", "--until: is given, but empty", "log", "show", "--bucket", "mem:", "--until=")
 	check("", "--at: is given, but empty", "restore", "--bucket", "mem:", "--at=")
 	check("", "--cache: is given, but empty", "restore", "--bucket", "mem:", "--at=1", "--cache", "")
+}
+
+// TestKeyOfAnIncludedFile: a key that another file trusts cannot be replaced in this one, and
+// that is said.
+func TestKeyOfAnIncludedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nix.conf")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "more.conf"), []byte("trusted-public-keys = ci:old\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := config.ParseNixConf("include more.conf\n")
+	conf.Follow(path)
+	err := (&useCmd{ReplaceKey: true}).trust(conf, path, "ci:new")
+	if err == nil || !strings.Contains(err.Error(), `includes trusts another key named "ci"`) {
+		t.Errorf("got %v", err)
+	}
+	if err := (&useCmd{}).trust(conf, path, "other:new"); err != nil || !slices.Contains(conf.Words("trusted-public-keys"), "other:new") {
+		t.Errorf("a key of another name: %v, %v", err, conf)
+	}
 }
