@@ -38,7 +38,7 @@ func (s *server) serveFile(x *exchange) error {
 		return err
 	}
 	// The base name of the path serves as well as its hash part.
-	text, _, _ := strings.Cut(x.r.PathValue("path"), "-")
+	text, _, named := strings.Cut(x.r.PathValue("path"), "-")
 	hashPart, err := nix.ParseHashPart(text)
 	if err != nil {
 		return errNoSuchObject.because(err)
@@ -46,6 +46,9 @@ func (s *server) serveFile(x *exchange) error {
 	path, err := s.cat.Path(x.r.Context(), cache.Name, hashPart)
 	if err != nil {
 		return err
+	}
+	if named && x.r.PathValue("path") != path.StorePath.Base() {
+		return errNoSuchObject.because(fmt.Errorf("the path of that hash part is %v", path.StorePath))
 	}
 	listing, err := s.listingOf(x, path.NarHash)
 	if err != nil {

@@ -115,6 +115,10 @@ func TestServeFile(t *testing.T) {
 	for _, path := range []string{root + "//", root + "/dir//", root + "/dir%2F", "/c/serve/", "/c/nix-cache-info/", "/c/serve//", "/c/", "/healthz/", "/_api/v1/stats/"} {
 		n.call("GET", path, "", nil).want(t, 404, "")
 	}
+	for _, name := range []string{"-", "-other", p.Info.StorePath.Base()[32:] + "x"} { // of other paths
+		n.call("GET", root+name, "", nil).want(t, 404, "NoSuchObject")
+		n.call("GET", root+name+"/README", "", nil).want(t, 404, "NoSuchObject")
+	}
 	root = "/c/serve/" + p.Info.StorePath.Base()
 	get("/README", "read me\n", text)
 
