@@ -98,3 +98,9 @@ func (x *exchange) cacheable(cache *catalog.Cache, age string) {
 
 // note adds to the access line.
 func (x *exchange) note(attrs ...slog.Attr) { x.attrs = append(x.attrs, attrs...) }
+
+// seesWho reports whether the caller is told who did what in a cache: names of tokens, often
+// of people, are not for everybody who may read because the cache is public.
+func (x *exchange) seesWho(cache catalog.CacheName) bool {
+	return x.grant.Permission(string(cache)).CanDiscover()
+}

@@ -90,7 +90,7 @@ func (s *server) listPaths(x *exchange) error {
 			list.Next = paths[i-1].StorePath.HashPart().String()
 			break
 		}
-		list.Paths = append(list.Paths, pathToWire(&paths[i]))
+		list.Paths = append(list.Paths, x.pathToWire(cache.Name, &paths[i]))
 	}
 	x.sendJSON(list)
 	return nil
@@ -110,11 +110,11 @@ func (s *server) getPath(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.sendJSON(pathToWire(&path))
+	x.sendJSON(x.pathToWire(cache.Name, &path))
 	return nil
 }
 
-func pathToWire(p *catalog.Path) wire.PathInfo {
+func (x *exchange) pathToWire(cache catalog.CacheName, p *catalog.Path) wire.PathInfo {
 	info := narInfoOf(p, p.StorePath.HashPart())
 	out := wire.PathInfo{
 		StorePath:  p.StorePath.String(),
@@ -127,8 +127,10 @@ func pathToWire(p *catalog.Path) wire.PathInfo {
 		System:     p.System,
 		CA:         p.CA,
 		Sigs:       make([]string, 0, len(info.Sig)),
-		CreatedBy:  p.By,
 		Created:    p.Created,
+	}
+	if x.seesWho(cache) {
+		out.CreatedBy = p.By
 	}
 	for _, ref := range p.References {
 		out.References = append(out.References, ref.Base())

@@ -91,6 +91,36 @@ func TestPaths(t *testing.T) {
 	n.call("GET", "/c/"+want[1]+".narinfo", token, nil).want(t, 404, wire.ErrorNoSuchObject)
 }
 
+// TestWhoIsNotForEverybody: a public cache tells its content to all, and who brought it only
+// to those whose own token names it.
+func TestWhoIsNotForEverybody(t *testing.T) {
+	n := mkNode(t, nil)
+	n.mkCache("c", true)
+	n.mkCache("d", true)
+	p := mkPath(t, "p", 1, 500)
+	n.push("c", p)
+	n.pin(n.token("c: pin"), "x", p, nil)
+	path := "/_api/v1/caches/c/paths"
+	for token, want := range map[string]string{"": "", n.token("d: pull"): "", n.token("c: pull"): "tester", n.token("c: pin"): "tester"} {
+		var page wire.PathList
+		var one wire.PathInfo
+		var pins wire.PinList
+		var history wire.PinHistory
+		n.call("GET", path, token, nil).want(t, 200, "").json(t, &page)
+		n.call("GET", path+"/"+p.Info.StorePath.HashPart().String(), token, nil).want(t, 200, "").json(t, &one)
+		n.call("GET", pinsOfC, token, nil).want(t, 200, "").json(t, &pins)
+		n.call("GET", pinsOfC+"/x", token, nil).want(t, 200, "").json(t, &history)
+		for what, who := range map[string]string{
+			"a page": page.Paths[0].CreatedBy, "a path": one.CreatedBy, "pins": pins.Pins[0].CreatedBy,
+			"a pin": history.Pin.CreatedBy, "its history": history.Revisions[0].CreatedBy,
+		} {
+			if who != want {
+				t.Errorf("%s says it was %q to %q, want %q", what, who, token, want)
+			}
+		}
+	}
+}
+
 func TestMintToken(t *testing.T) {
 	n := mkNode(t, nil)
 	n.mkCache("team-a", false)

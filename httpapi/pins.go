@@ -139,7 +139,7 @@ func (s *server) pinNow(x *exchange, seq catalog.Seq, cache catalog.CacheName, n
 	if err != nil {
 		return wire.Pin{}, err
 	}
-	out, err = (&pinReader{s: s, snap: snap, cache: pin.Cache}).pin(&pin)
+	out, err = (&pinReader{s: s, snap: snap, cache: pin.Cache, who: true}).pin(&pin)
 	return out, errors.Join(err, snap.Close())
 }
 
@@ -192,6 +192,7 @@ type pinReader struct {
 	s     *server
 	snap  *catalog.Snapshot
 	cache catalog.CacheID
+	who   bool // the caller is told who set them
 }
 
 // readPins reads from a state that has everything which was acknowledged before.
@@ -208,7 +209,7 @@ func (s *server) readPins(x *exchange, name catalog.CacheName, read func(*pinRea
 		err = errNoSuchCache // destroyed since
 	}
 	if err == nil {
-		err = read(&pinReader{s: s, snap: snap, cache: cache.ID})
+		err = read(&pinReader{s: s, snap: snap, cache: cache.ID, who: x.seesWho(name)})
 	}
 	return errors.Join(err, snap.Close())
 }
@@ -264,7 +265,11 @@ func (r *pinReader) pin(p *catalog.Pin) (wire.Pin, error) {
 
 func (r *pinReader) revision(rev *catalog.PinRevision) (wire.PinRevision, error) {
 	_, there, err := r.snap.Path(r.cache, rev.StorePath.HashPart())
-	return wire.PinRevision{StorePath: rev.StorePath.String(), Created: rev.At, CreatedBy: rev.By, Waiting: !there}, err
+	out := wire.PinRevision{StorePath: rev.StorePath.String(), Created: rev.At, Waiting: !there}
+	if r.who {
+		out.CreatedBy = rev.By
+	}
+	return out, err
 }
 
 // count fills in what the pins hold, unless that is more than one wants to count.
