@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,17 @@ func TestHTTP2Refusals(t *testing.T) {
 	n.call("PUT", "/_api/v1/upload-path", n.root(), &endless{}, wire.HeaderAtticNarInfo, jsonText(huge)).want(t, 413, wire.ErrorTooLarge)
 	n.call("PUT", "/_api/v1/upload-path", "", &endless{}, wire.HeaderAtticNarInfo, jsonText(infoOf("c", p))).want(t, 401, wire.ErrorUnauthorized)
 	n.call("POST", d.url("chunks"), n.root(), &endless{}, "Content-Type", wire.DeltaContentType).want(t, 400, wire.ErrorRequest)
+	n.call("GET", "/c/nix-cache-info", n.root(), nil).want(t, 200, "")
+	var from [][]string
+	waitFor(t, func() bool {
+		from = regexp.MustCompile(`"remote_addr":"([^"]+)"`).FindAllStringSubmatch(n.logs.String(), -1)
+		return len(from) >= 4
+	})
+	for _, found := range from {
+		if found[1] != from[0][1] {
+			t.Errorf("requests came from %s and %s, want one connection that outlives refusals", from[0][1], found[1])
+		}
+	}
 	d.push(p)
 	n.wantNar("c", p)
 }
