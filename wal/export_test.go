@@ -42,6 +42,15 @@ func AsksForTurn(message []byte) bool {
 	return err == nil && len(m.ops) == 0
 }
 
+// TurnSlot returns the slot for which a message asks for a turn.
+func TurnSlot(message []byte) Seq {
+	m, err := decodeForward(message)
+	if err != nil {
+		return 0
+	}
+	return Seq(m.number)
+}
+
 // GoldenMessage is a message of one replica to another.
 func GoldenMessage() []byte {
 	return appendForward(nil, &forwardMessage{

@@ -46,8 +46,9 @@ type pair struct {
 
 	mu    sync.Mutex // guards the fields below
 	sent  [][]byte
-	turns int  // messages that only ask for one
-	hang  bool // those are not answered
+	turns int     // messages that only ask for one
+	slot  wal.Seq // that the last of them was for
+	hang  bool    // those are not answered
 	post  poster
 }
 
@@ -85,6 +86,7 @@ func (p *pair) forward(ctx context.Context, address string, message []byte) (wal
 	post := p.post
 	if wal.AsksForTurn(message) {
 		p.turns++
+		p.slot = wal.TurnSlot(message)
 		if post = p.deliver; p.hang {
 			post = func(ctx context.Context, _ []byte) (wal.Seq, error) {
 				<-ctx.Done()
@@ -314,9 +316,9 @@ func TestForwardOfWhatIsRejected(t *testing.T) {
 		}
 		p.lead()
 		before := p.asks()
-		mustCommit(t, p.follower, create("k2", "v")) // not for peers
-		if n := p.asks() - before; n != 1 {
-			t.Errorf("%d turns were asked for, want 1", n)
+		seq := mustCommit(t, p.follower, create("k2", "v")) // not for peers
+		if n := p.asks() - before; n != 1 || p.slot != seq {
+			t.Errorf("%d turns were asked for, the last for slot %d, want one for slot %d", n, p.slot, seq)
 		}
 	})
 }
